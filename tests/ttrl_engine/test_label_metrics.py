@@ -1,0 +1,57 @@
+"""Pseudo-labels held against reference answers, as the official code counts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ttrl_engine.label_metrics import LabelQuality, measure_label
+from ttrl_engine.problems import Problem
+from ttrl_engine.tasks import get_task
+from ttrl_engine.tasks.base import Extraction
+from ttrl_engine.vote import Election, elect
+
+PROBLEM = Problem("p", "What is it?")
+TASK = get_task("math")
+
+
+def hold(answers, tie="abstain") -> Election:
+    """The election over raw answers; None is a rollout without one."""
+    return elect([Extraction(a) if a else Extraction(None, "cut") for a in answers], TASK, PROBLEM, tie=tie)
+
+
+def test_a_right_label_makes_every_reward_right():
+    quality = measure_label(hold(["1/2", "0.5", "3", None]), r"\frac12", TASK, PROBLEM)
+    assert quality == LabelQuality(True, 1.0, 0.5, True, (True, False))
+
+
+def test_a_wrong_label_rewards_wrongly_its_own_votes_and_the_true_ones():
+    quality = measure_label(hold(["1", "1", "1", "2", "3", None, None, "4"]), "2", TASK, PROBLEM)
+    assert quality == LabelQuality(False, 1 - 3 / 8 - 1 / 8, 1 / 8, True, (False, True, False, False))
+
+
+def test_an_abstention_is_no_right_label_and_errs_only_on_the_true_rollouts():
+    quality = measure_label(hold(["1", "2", None, None]), "2", TASK, PROBLEM)
+    assert quality == LabelQuality(False, 0.75, 0.25, True, (False, True))
+
+
+def test_an_answer_nobody_gave_is_not_right():
+    quality = measure_label(hold(["1", "1"]), "2", TASK, PROBLEM)
+    assert quality == LabelQuality(False, 0.0, 0.0, False, (False,))
+
+
+def test_without_rollouts_there_is_nothing_to_measure():
+    assert measure_label(hold([]), "2", TASK, PROBLEM) is None
+
+
+@given(st.lists(st.sampled_from(["1", "2", "4/2", "3", "4", None]), min_size=1, max_size=16), st.sampled_from("12349"))
+def test_reward_accuracy_is_1_if_right_else_1_minus_p_minus_q(answers, reference):
+    election = hold(answers, tie="first_sampled")
+    quality = measure_label(election, reference, TASK, PROBLEM)
+    assert quality is not None
+    if quality.label_correct:
+        assert quality.reward_accuracy == 1
+        assert quality.truth_share == election.consensus
+    else:
+        assert quality.reward_accuracy == pytest.approx(1 - election.consensus - quality.truth_share)

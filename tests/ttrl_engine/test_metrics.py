@@ -1,0 +1,44 @@
+"""The registry of metrics."""
+
+from __future__ import annotations
+
+from ttrl_engine.metrics import METRICS
+
+CONTRACT = [
+    "consensus",
+    "label_accuracy*",
+    "reward_accuracy*",
+    "truth_share*",
+    "reward_mean",
+    "pass_any*",
+    "abstained_share",
+    "unparsed_share",
+    "truncated_share",
+    "unanimous_share",
+    "zero_advantage_share",
+    "num_classes",
+    "margin",
+    "flip_share",
+    "top_label_share",
+    "entropy",
+    "length_mean",
+    "length_max",
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "kl_base",
+    "kl_step",
+    "clip_share",
+    "sampler_mismatch",
+    "tokens_sampled",
+    "tokens_trained",
+    "rollouts_per_s",
+]
+
+
+def test_every_metric_is_described_once_under_its_own_name():
+    assert [f"{metric.name}{'*' * metric.needs_references}" for metric in METRICS.values()] == CONTRACT
+    assert all(name == metric.name for name, metric in METRICS.items())
+    titles = [metric.title for metric in METRICS.values()]
+    assert len(set(titles)) == len(titles)
+    assert all(metric.description.endswith(".") and len(metric.description) > 25 for metric in METRICS.values())

@@ -1,0 +1,1 @@
+"""Test-Time Reinforcement Learning: the method, usable alone. Import the submodules; nothing is re-exported here."""

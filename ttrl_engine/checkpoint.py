@@ -1,0 +1,137 @@
+"""Checkpoints: everything a run needs to go on as if it had never been stopped.
+
+A checkpoint is a folder `checkpoints/step-000010`. It is written beside and renamed when complete and synced, so a
+folder with that name is always whole. `state.json` holds what is small, `optimizer.pt` the optimizer and the random
+states, the rest is the policy in the format that transformers and peft read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ttrl_engine.errors import RunError
+from ttrl_engine.policy import Policy
+
+FORMAT = 1
+_NAME = re.compile(r"step-(\d{6,})")
+
+
+@dataclass
+class RunState:
+    """Where a run stands after `step`, weights aside. `labels` are the latest pseudo-labels by problem, `base` the
+    marks of the base model by exam, `evaluated_step` the last step whose evaluation is complete."""
+
+    step: int
+    tokens_per_batch: int
+    evaluated_step: int
+    config_digest: str
+    data_hash: str
+    labels: dict[str, str | None] = field(default_factory=dict)
+    base: dict[str, dict[str, Any]] = field(default_factory=dict)
+    safeguards: dict[str, Any] = field(default_factory=dict)
+    healthy: bool = True
+
+
+def save_checkpoint(folder: Path, policy: Policy, state: RunState, keep: int) -> Path:
+    """Write `checkpoints/step-N` below the run's folder and remove all but the newest `keep`.
+
+    Raises RunError where the disk does not take it; the older checkpoints are then untouched.
+    """
+    root = folder / "checkpoints"
+    target = root / f"step-{state.step:06d}"
+    beside = root / f".writing-{state.step:06d}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        policy.save(beside)
+        torch.save({"optimizer": policy.optimizer.state_dict(), "random": _random_states()}, beside / "optimizer.pt")
+        text = json.dumps({"format": FORMAT, **dataclasses.asdict(state)})
+        (beside / "state.json").write_text(text, encoding="utf-8")
+        for file in beside.iterdir():
+            _sync(file)
+        if target.exists():
+            shutil.rmtree(target)
+        beside.replace(target)
+        _sync(root)
+    except OSError as failure:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise RunError(
+            f"The checkpoint of step {state.step} could not be written: {failure.strerror}. Free some disk space and "
+            "resume; the checkpoints before it are whole."
+        ) from failure
+    for _, old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of every complete checkpoint of a run, oldest first."""
+    root = folder / "checkpoints"
+    if not root.is_dir():
+        return []
+    found = []
+    for child in root.iterdir():
+        match = _NAME.fullmatch(child.name)
+        if match and (child / "state.json").is_file():
+            found.append((int(match.group(1)), child))
+    return sorted(found)
+
+
+def load_state(checkpoint: Path) -> RunState:
+    """The small part of a checkpoint. Raises RunError where it is damaged or of another format."""
+    try:
+        data = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as failure:
+        raise RunError(
+            f"The checkpoint {checkpoint.name} cannot be read ({failure}). Delete its folder to fall back."
+        ) from None
+    if data.pop("format", None) != FORMAT:
+        raise RunError(f"The checkpoint {checkpoint.name} was written by another version of TTRL Studio.")
+    return RunState(**data)
+
+
+def restore(checkpoint: Path, policy: Policy) -> None:
+    """Weights, optimizer and random states, exactly as they were."""
+    policy.load_weights(checkpoint)
+    saved = torch.load(checkpoint / "optimizer.pt", map_location=policy.device, weights_only=True)
+    policy.optimizer.load_state_dict(saved["optimizer"])
+    states = saved["random"]
+    torch.set_rng_state(states["torch"].cpu())
+    if torch.cuda.is_available() and states["cuda"]:
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+    version, internal, gauss = json.loads(states["python"])
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, cached = json.loads(states["numpy"])
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+
+
+def _random_states() -> dict[str, Any]:
+    """Of every generator in the process. Sampling uses none of them (its streams are keyed by step and problem), but
+    a library might. Texts and tensors only, so that the file loads without unpickling objects."""
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": json.dumps(random.getstate()),
+        "numpy": json.dumps([kind, [int(key) for key in keys], int(position), int(has_gauss), float(cached)]),
+    }
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

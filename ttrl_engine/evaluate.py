@@ -1,0 +1,170 @@
+"""Scoring a policy against reference answers. Nothing in here can reach a reward or a weight."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ttrl_engine.config import EvalConfig
+from ttrl_engine.events import EvaluationFinished, ProblemScore, Split
+from ttrl_engine.problems import Problem, References
+from ttrl_engine.prompts import PromptFormat
+from ttrl_engine.sampler import Rollout, Sampler, SampleRequest, SamplingParams, ShouldStop, stream_of
+from ttrl_engine.stats import avg_at_k, bootstrap_interval, maj_at_k, paired_gain, pass_at_k
+from ttrl_engine.vote import elect
+
+# Intervals of one run are resampled with one seed, so that two charts of the same numbers agree.
+INTERVAL_SEED = 20250422
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The labelled problems of one split, drawn once per run and asked at every evaluation."""
+
+    split: Split
+    problem_set: str
+    problems: tuple[Problem, ...]
+    references: References
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells two exams of a run apart."""
+        return (self.split.value, self.problem_set)
+
+    @property
+    def digest(self) -> str:
+        """Changes with any problem or reference in it."""
+        rows = [(p.id, p.prompt, p.choices, self.references[p.id]) for p in self.problems]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What one policy got in one exam."""
+
+    scores: tuple[ProblemScore, ...]
+    mean_length: float
+    truncated: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for a checkpoint or a cache."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Marks:
+        """The inverse of `as_dict`."""
+        scores = tuple(ProblemScore(**score) for score in data["scores"])
+        return cls(scores, float(data["mean_length"]), float(data["truncated"]))
+
+
+class BaseScores(Protocol):
+    """Remembers the marks of base models, which cost as much as a training step and never change."""
+
+    def get(self, key: str) -> Mapping[str, Any] | None:
+        """The marks stored under a key, or None."""
+        ...
+
+    def put(self, key: str, value: Mapping[str, Any]) -> None:
+        """Store marks."""
+        ...
+
+
+class NoBaseScores:
+    """Remembers nothing."""
+
+    def get(self, key: str) -> Mapping[str, Any] | None:  # noqa: ARG002  # the protocol's
+        """Always None."""
+        return None
+
+    def put(self, key: str, value: Mapping[str, Any]) -> None:
+        """Forget."""
+
+
+def draw_exam(
+    split: Split, problem_set: str, problems: tuple[Problem, ...], references: References, config: EvalConfig, seed: int
+) -> Exam | None:
+    """The problems of a split that have a reference, at most `config.max_problems`; None where there is none."""
+    known = [problem for problem in problems if problem.id in references]
+    if not known:
+        return None
+    ordered = sorted(known, key=lambda problem: stream_of(seed, "exam", problem.id))[: config.max_problems]
+    kept = {problem.id for problem in ordered}
+    chosen = tuple(problem for problem in known if problem.id in kept)
+    return Exam(split, problem_set, chosen, {problem.id: references[problem.id] for problem in chosen})
+
+
+def take_exam(
+    exam: Exam,
+    sampler: Sampler,
+    prompts: PromptFormat,
+    config: EvalConfig,
+    params: SamplingParams,
+    stream: int,
+    decode: Callable[[Rollout], str],
+    on_progress: Callable[[int, int], None],
+    should_stop: ShouldStop,
+) -> Marks:
+    """Sample k answers per problem and mark them. maj@k breaks a tie by the answer sampled first.
+
+    Raises StopRequested.
+    """
+    requests = [
+        SampleRequest(prompts.ids(problem), config.num_samples, stream_of(stream, problem.id))
+        for problem in exam.problems
+    ]
+    answers = sampler.sample(requests, params, on_progress, should_stop)
+    scores = []
+    for problem, rollouts in zip(exam.problems, answers, strict=True):
+        task = prompts.task
+        extractions = [
+            task.extract(decode(rollout), problem, truncated=rollout.finish == "length") for rollout in rollouts
+        ]
+        election = elect(extractions, task, problem, tie="first_sampled")
+        reference = exam.references[problem.id]
+        right = [task.equivalent(each.answer, reference, problem) for each in election.classes]
+        num_correct = sum(each.count for each, correct in zip(election.classes, right, strict=True) if correct)
+        maj_correct = election.winner is not None and right[election.winner]
+        scores.append(ProblemScore(problem.id, len(rollouts), num_correct, election.label, maj_correct))
+    everything = [rollout for rollouts in answers for rollout in rollouts]
+    return Marks(
+        tuple(scores),
+        sum(len(rollout.tokens) for rollout in everything) / len(everything),
+        sum(rollout.finish == "length" for rollout in everything) / len(everything),
+    )
+
+
+def report(exam: Exam, marks: Marks, base: Marks | None, step: int, from_cache: bool) -> EvaluationFinished:
+    """The marks with their intervals, and the gain over the base paired per problem (None at step 0)."""
+    shares = [score.num_correct / score.num_samples for score in marks.scores]
+    majorities = [score.maj_correct for score in marks.scores]
+    avg_low, avg_high = bootstrap_interval(shares, INTERVAL_SEED)
+    maj_low, maj_high = bootstrap_interval([float(correct) for correct in majorities], INTERVAL_SEED)
+    gain: tuple[float, float, float] | tuple[None, None, None] = (None, None, None)
+    if base is not None and step > 0:
+        before = [score.num_correct / score.num_samples for score in base.scores]
+        gain = paired_gain(before, shares, INTERVAL_SEED)
+    k = marks.scores[0].num_samples
+    return EvaluationFinished(
+        step=step,
+        split=exam.split,
+        problem_set=exam.problem_set,
+        num_samples=k,
+        avg=avg_at_k([score.num_correct for score in marks.scores], [score.num_samples for score in marks.scores]),
+        avg_low=avg_low,
+        avg_high=avg_high,
+        maj=maj_at_k(majorities),
+        maj_low=maj_low,
+        maj_high=maj_high,
+        pass_k=sum(pass_at_k(score.num_samples, score.num_correct, k) for score in marks.scores) / len(marks.scores),
+        gain=gain[0],
+        gain_low=gain[1],
+        gain_high=gain[2],
+        mean_length=marks.mean_length,
+        truncated=marks.truncated,
+        scores=marks.scores,
+        from_cache=from_cache,
+    )

@@ -1,0 +1,198 @@
+"""One TTRL step: sample, vote, reward, update (arXiv 2504.16084, section 2).
+
+This is the reward path. Nothing in this module, and nothing that it is handed, holds a reference answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ttrl_engine.config import RunConfig
+from ttrl_engine.events import Phase
+from ttrl_engine.objective import learning_rate
+from ttrl_engine.policy import Policy, TrainRow, UpdateStats
+from ttrl_engine.problems import Problem
+from ttrl_engine.prompts import PromptFormat
+from ttrl_engine.reward import advantages
+from ttrl_engine.sampler import Rollout, Sampler, SampleRequest, SamplingParams, ShouldStop, stream_of
+from ttrl_engine.vote import Election, elect, rewards
+
+OnPhase = Callable[[Phase, int, int], None]
+# The shift of the policy in one step is measured on so many tokens: enough for an alarm, a few percent of the time.
+SHIFT_TOKENS = 1_024
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """One problem in one step: its rollouts, what they say, how they voted, and what they earned.
+
+    `rewards` has one value per rollout, `advantages` one per trained rollout (the first K).
+    """
+
+    problem: Problem
+    prompt_ids: tuple[int, ...]
+    rollouts: tuple[Rollout, ...]
+    texts: tuple[str, ...]
+    election: Election
+    rewards: tuple[float, ...]
+    advantages: tuple[float, ...]
+
+    @property
+    def num_truncated(self) -> int:
+        """Rollouts that were cut at the length limit."""
+        return sum(rollout.finish == "length" for rollout in self.rollouts)
+
+    def train_rows(self) -> list[TrainRow]:
+        """The K trained rollouts with their advantages."""
+        return [
+            TrainRow(self.prompt_ids, rollout.tokens, rollout.logprobs, advantage)
+            for rollout, advantage in zip(self.rollouts, self.advantages, strict=False)
+        ]
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """Everything one step did. `shift` is the KL per token between the policies before and after, in nats."""
+
+    step: int
+    ballots: tuple[Ballot, ...]
+    update: UpdateStats
+    learning_rate: float
+    shift: float
+
+
+@dataclass
+class Clock:
+    """Wall seconds per phase since the last `take`."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """Add the time of the block to a phase."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase.value] = self.seconds.get(phase.value, 0.0) + time.perf_counter() - start
+
+    def take(self) -> dict[str, float]:
+        """The seconds so far, and start again."""
+        taken, self.seconds = self.seconds, {}
+        return taken
+
+
+class Learner:
+    """Improves a policy on problems by agreement alone."""
+
+    def __init__(
+        self, config: RunConfig, policy: Policy, sampler: Sampler, prompts: PromptFormat, stop_ids: tuple[int, ...]
+    ) -> None:
+        self.config = config
+        self.policy = policy
+        self.sampler = sampler
+        self.prompts = prompts
+        self.params = SamplingParams(config.vote.temperature, 1.0, config.vote.max_new_tokens, stop_ids)
+
+    def vote(
+        self, step: int, problems: Sequence[Problem], clock: Clock, on_phase: OnPhase, should_stop: ShouldStop
+    ) -> list[Ballot]:
+        """Sample N rollouts per problem and hold the elections. Raises StopRequested."""
+        vote = self.config.vote
+        prompt_ids = [self.prompts.ids(problem) for problem in problems]
+        requests = [
+            SampleRequest(ids, vote.num_votes, stream_of(self.config.seed, "votes", step, problem.id))
+            for ids, problem in zip(prompt_ids, problems, strict=True)
+        ]
+        on_phase(Phase.SAMPLING, 0, len(problems) * vote.num_votes)
+        with clock.phase(Phase.SAMPLING):
+            sampled = self.sampler.sample(
+                requests, self.params, lambda done, total: on_phase(Phase.SAMPLING, done, total), should_stop
+            )
+        ballots = []
+        on_phase(Phase.VOTING, 0, len(problems))
+        with clock.phase(Phase.VOTING):
+            for problem, ids, rollouts in zip(problems, prompt_ids, sampled, strict=True):
+                ballots.append(self._count(problem, ids, rollouts))
+                on_phase(Phase.VOTING, len(ballots), len(problems))
+        return ballots
+
+    def _count(self, problem: Problem, prompt_ids: tuple[int, ...], rollouts: Sequence[Rollout]) -> Ballot:
+        vote, task = self.config.vote, self.prompts.task
+        texts = tuple(self.decode(rollout) for rollout in rollouts)
+        election = elect(
+            [
+                task.extract(text, problem, truncated=rollout.finish == "length")
+                for text, rollout in zip(texts, rollouts, strict=True)
+            ],
+            task,
+            problem,
+            tie=vote.tie,
+            min_consensus=vote.min_consensus,
+            min_margin=vote.min_margin,
+        )
+        earned = rewards(election)
+        # Vote-then-sample: all N elect the label, the first K as they were sampled enter the update.
+        trained = advantages(earned[: vote.num_trained], self.config.train.advantage)
+        return Ballot(problem, prompt_ids, tuple(rollouts), texts, election, tuple(earned), tuple(trained))
+
+    def learn(
+        self,
+        step: int,
+        total_steps: int,
+        ballots: Sequence[Ballot],
+        clock: Clock,
+        on_phase: OnPhase,
+        should_stop: ShouldStop,
+    ) -> StepOutcome:
+        """Update the policy on the votes and hand its weights to the sampler. Raises StopRequested with the policy
+        unchanged."""
+        train = self.config.train
+        on_phase(Phase.UPDATING, 0, 1)
+        with clock.phase(Phase.UPDATING):
+            rate = learning_rate(train.learning_rate, step - 1, total_steps, train.warmup_share, train.schedule)
+            # Unanimous and abstained problems stay in: their tokens belong to the mean, their gradient is zero.
+            groups = [group for group in _deal(ballots, train.updates_per_step) if group]
+            stats = self.policy.update(groups, train, self.config.vote.temperature, rate, should_stop)
+            shift = self._shift(ballots)
+            self.sampler.sync()
+        on_phase(Phase.UPDATING, 1, 1)
+        return StepOutcome(step, tuple(ballots), stats, rate, shift)
+
+    def decode(self, rollout: Rollout) -> str:
+        """The text of a rollout, end tokens left out."""
+        text = self.policy.tokenizer.decode(list(rollout.tokens), skip_special_tokens=True)
+        return text if isinstance(text, str) else "".join(text)
+
+    def _shift(self, ballots: Sequence[Ballot]) -> float:
+        rows: list[TrainRow] = []
+        tokens = 0
+        # The first rollout of each problem, then the second …: a sample across all problems.
+        for index in range(self.config.vote.num_trained):
+            for ballot in ballots:
+                rollout = ballot.rollouts[index]
+                tokens += len(ballot.prompt_ids) + len(rollout.tokens)
+                if rows and tokens > SHIFT_TOKENS:
+                    return self.policy.shift(rows, self.config.vote.temperature)
+                rows.append(TrainRow(ballot.prompt_ids, rollout.tokens, rollout.logprobs, 0.0))
+        return self.policy.shift(rows, self.config.vote.temperature)
+
+
+def step_problems(problems: Sequence[Problem], step: int, per_step: int, seed: int) -> list[Problem]:
+    """The problems of step 1, 2, …: each pass visits every problem once, in an order of its own; the last batch of a
+    pass may be short and is not dropped."""
+    per_epoch = -(-len(problems) // per_step)
+    epoch, batch = divmod(step - 1, per_epoch)
+    order = sorted(problems, key=lambda problem: stream_of(seed, "order", epoch, problem.id))
+    return order[batch * per_step : (batch + 1) * per_step]
+
+
+def _deal(ballots: Sequence[Ballot], num_groups: int) -> list[list[TrainRow]]:
+    """Rows of the ballots in `num_groups` groups: problem i goes to group i modulo num_groups."""
+    groups: list[list[TrainRow]] = [[] for _ in range(min(num_groups, len(ballots)))]
+    for index, ballot in enumerate(ballots):
+        groups[index % len(groups)] += ballot.train_rows()
+    return groups

@@ -1,0 +1,405 @@
+"""A whole run: load, score the base, step by step learn, score, save; resumable at any moment.
+
+`run` is the engine's front door. It knows no queue, database or page: it takes a config and problems, reports by
+`emit`, and stops soon after `should_stop()` turns true, with everything finished so far on disk.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ttrl_engine.checkpoint import RunState, list_checkpoints, load_state, restore, save_checkpoint
+from ttrl_engine.config import RunConfig
+from ttrl_engine.errors import ConfigError, DataError, RunError
+from ttrl_engine.evaluate import BaseScores, Exam, Marks, NoBaseScores, draw_exam, report, take_exam
+from ttrl_engine.events import (
+    AlarmRaised,
+    CheckpointSaved,
+    Emit,
+    Ending,
+    Noted,
+    Phase,
+    Progressed,
+    RunFinished,
+    RunStarted,
+    Split,
+    StepFinished,
+)
+from ttrl_engine.learner import Ballot, Clock, Learner, step_problems
+from ttrl_engine.models import fingerprint
+from ttrl_engine.observe import election_events, step_metrics
+from ttrl_engine.policy import Policy
+from ttrl_engine.problems import Problem, ProblemSet, split
+from ttrl_engine.prompts import PromptFormat, stop_ids
+from ttrl_engine.safeguards import Safeguards
+from ttrl_engine.sampler import Sampler, SamplingParams, StopRequested, stream_of
+from ttrl_engine.tasks import get_task
+from ttrl_engine.torch_sampler import TorchSampler
+from ttrl_engine.vllm_sampler import VllmSampler, vllm_installed
+
+PROGRESS_INTERVAL_S = 0.25
+# Rows that the torch sampler decodes at once; more would not be faster.
+MAX_ROWS = 512
+
+
+def run(
+    config: RunConfig,
+    folder: Path,
+    problem_set: ProblemSet,
+    benchmarks: Mapping[str, ProblemSet],
+    emit: Emit,
+    should_stop: Callable[[], bool] = lambda: False,
+    base_scores: BaseScores | None = None,
+) -> RunFinished:
+    """Run (or resume, where `folder` holds checkpoints) TTRL on a problem set and return the last event.
+
+    `folder` receives `checkpoints/step-000010/`, `rollouts/step-000001.jsonl.gz` and, at the end, `policy/` with the
+    adapter or the model. `benchmarks` maps a shown name to a labelled set that is only scored. Raises StudioError
+    with a reason for the user.
+    """
+    return _Run(config, folder, problem_set, benchmarks, emit, should_stop, base_scores or NoBaseScores()).go()
+
+
+class _Run:
+    """The state of one run in one process."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        problem_set: ProblemSet,
+        benchmarks: Mapping[str, ProblemSet],
+        emit: Emit,
+        should_stop: Callable[[], bool],
+        base_scores: BaseScores,
+    ) -> None:
+        self.config, self.folder, self.problem_set = config, folder, problem_set
+        self.emit, self.should_stop, self.base_scores = emit, should_stop, base_scores
+        self.clock = Clock()
+        self.last_progress = 0.0
+        self.task = get_task(config.task or problem_set.kind)
+        self._phase(0, Phase.LOADING, 0, 1)
+        self.threads = config.hardware.threads or os.cpu_count() or 1
+        torch.set_num_threads(self.threads)
+        start = stream_of(config.seed, "start")
+        torch.manual_seed(start)
+        random.seed(start)
+        np.random.seed(start % 2**32)
+        self.policy = Policy.load(config.model, config.hardware, config.train)
+        self.prompts = PromptFormat(self.policy.tokenizer, self.task, config.data, config.model.source)
+        parts = split(problem_set, config.data.held_out_share, config.data.max_problems, config.seed)
+        self.adapt = self._that_fit(parts.adapt, problem_set.name)
+        if len(self.adapt) < 2:
+            raise DataError("Fewer than 2 problems are short enough to train on. Raise the longest prompt.")
+        held_out = self._that_fit(parts.held_out, problem_set.name)
+        self.exams = self._draw_exams(held_out, benchmarks)
+        ends = stop_ids(self.policy.tokenizer, self.policy.base.generation_config.eos_token_id)
+        self.sampler = self._make_sampler()
+        self.learner = Learner(config, self.policy, self.sampler, self.prompts, ends)
+        evaluate = config.evaluate
+        self.exam_params = SamplingParams(evaluate.temperature, evaluate.top_p, config.vote.max_new_tokens, ends)
+        self.total_steps = config.total_steps(len(self.adapt))
+        self.safeguards = Safeguards(config.safeguards)
+        self.state = RunState(
+            step=0,
+            tokens_per_batch=self.policy.tokens_per_batch,
+            evaluated_step=-1,
+            config_digest=config.digest(),
+            data_hash=problem_set.content_hash,
+        )
+        self.saved_step = 0
+        self._resume()
+        self.emit(
+            RunStarted(
+                model=config.model.source,
+                num_parameters=sum(p.numel() for p in self.policy.model.parameters()),
+                num_trainable=sum(p.numel() for p in self.policy.parameters),
+                device=_device_name(self.policy.device),
+                sampler=self.sampler.name,
+                threads=self.threads,
+                num_adapt=len(self.adapt),
+                num_held_out=len(held_out),
+                first_step=self.state.step + 1,
+                total_steps=self.total_steps,
+            )
+        )
+
+    def _make_sampler(self) -> Sampler:
+        config, policy = self.config, self.policy
+        wanted = config.hardware.sampler
+        if wanted == "vllm" or (wanted == "auto" and policy.device.type == "cuda" and vllm_installed()):
+            tokens = config.data.max_prompt_tokens + config.vote.max_new_tokens
+            window = getattr(policy.base.config, "max_position_embeddings", tokens)
+            return VllmSampler(policy, config.model.source, config.model.revision, min(tokens, window), config.seed)
+        return TorchSampler(lambda: policy.base, _cache_bytes(policy.device), MAX_ROWS)
+
+    def go(self) -> RunFinished:
+        """Until done, stopped or alarmed."""
+        try:
+            ending = self._loop()
+        except StopRequested:
+            ending = Ending.STOPPED
+        finally:
+            self.sampler.close()
+        if ending is not Ending.COMPLETED and self.state.step > self.saved_step:
+            self._save()
+        step = self.state.step
+        path = self._save_policy() if step > 0 else None
+        finished = RunFinished(ending=ending, step=step, policy_path=None if path is None else str(path))
+        self.emit(finished)
+        return finished
+
+    def _loop(self) -> Ending:
+        if self.state.evaluated_step < self.state.step and self._evaluation_due():
+            self._evaluate()
+        while self.state.step < self.total_steps:
+            if self.should_stop():
+                raise StopRequested
+            alarms = self._step()
+            if self._evaluation_due():
+                self._evaluate()
+            if self.state.step % self.config.checkpoint.every_steps == 0 or self.state.step == self.total_steps:
+                self._save()
+            if alarms and self.config.safeguards.action == "roll_back":
+                self._roll_back()
+                return Ending.ALARM
+            if alarms and self.config.safeguards.action == "pause":
+                return Ending.ALARM
+        return Ending.COMPLETED
+
+    def _step(self) -> bool:
+        """One step of TTRL; whether an alarm fired."""
+        step = self.state.step + 1
+        problems = step_problems(self.adapt, step, self.config.train.problems_per_step, self.config.seed)
+
+        def on_phase(phase: Phase, done: int, total: int) -> None:
+            self._phase(step, phase, done, total)
+
+        budget = self.policy.tokens_per_batch
+        ballots = self.learner.vote(step, problems, self.clock, on_phase, self.should_stop)
+        with self.clock.phase(Phase.SAVING):
+            self._store_rollouts(step, ballots)
+        outcome = self.learner.learn(step, self.total_steps, ballots, self.clock, on_phase, self.should_stop)
+        if self.policy.tokens_per_batch < budget:
+            self._note(
+                step,
+                "warning",
+                f"Memory ran out in the update, so micro-batches went from {budget:,} to "
+                f"{self.policy.tokens_per_batch:,} tokens. The result is the same, only slower.",
+            )
+        references = self.problem_set.references
+        for event in election_events(outcome, self.task, references):
+            self.emit(event)
+        seconds = self.clock.take()
+        metrics = step_metrics(outcome, self.task, references, self.state.labels, seconds)
+        self.state.labels |= {ballot.problem.id: ballot.election.label_key for ballot in ballots}
+        self.state.step = step
+        self.state.tokens_per_batch = self.policy.tokens_per_batch
+        self.emit(StepFinished(step, self.total_steps, metrics, seconds))
+        alarms = self.safeguards.observe(step, metrics)
+        self.state.safeguards = self.safeguards.state()
+        self.state.healthy = self.state.healthy and not alarms
+        for alarm in alarms:
+            action = self.config.safeguards.action
+            self.emit(AlarmRaised(step, alarm.alarm, alarm.message, alarm.value, alarm.threshold, action))
+        return bool(alarms)
+
+    def _evaluation_due(self) -> bool:
+        every, step = self.config.evaluate.every_steps, self.state.step
+        return step in (0, self.total_steps) or (every > 0 and step % every == 0)
+
+    def _evaluate(self) -> None:
+        """Score the current policy in every exam; step 0 is the base model, whose marks may come from the cache."""
+        step = self.state.step
+        total = sum(len(exam.problems) for exam in self.exams) * self.config.evaluate.num_samples
+        before = 0
+        for exam in self.exams:
+            key = json.dumps(exam.key)
+            cache_key = self._base_key(exam) if step == 0 else None
+            cached = self.base_scores.get(cache_key) if cache_key else None
+
+            def on_progress(done: int, _: int, offset: int = before) -> None:
+                self._phase(step, Phase.EVALUATING, offset + done, total)
+
+            with self.clock.phase(Phase.EVALUATING):
+                marks = (
+                    Marks.from_dict(cached)
+                    if cached
+                    else take_exam(
+                        exam,
+                        self.sampler,
+                        self.prompts,
+                        self.config.evaluate,
+                        self.exam_params,
+                        stream_of(self.config.seed, "exam", step, *exam.key),
+                        self.learner.decode,
+                        on_progress,
+                        self.should_stop,
+                    )
+                )
+            before += len(exam.problems) * self.config.evaluate.num_samples
+            if cache_key:
+                self.state.base[key] = marks.as_dict()
+                if not cached:
+                    self.base_scores.put(cache_key, marks.as_dict())
+            base = Marks.from_dict(self.state.base[key]) if key in self.state.base else None
+            self.emit(report(exam, marks, base, step, from_cache=cached is not None))
+        self.state.evaluated_step = step
+
+    def _base_key(self, exam: Exam) -> str:
+        config = self.config
+        parts = [
+            fingerprint(config.model.source, config.model.revision),
+            config.model.dtype,
+            str(self.policy.device.type),
+            self.sampler.name,
+            self.threads,
+            exam.digest,
+            config.evaluate.model_dump(exclude={"every_steps"}),
+            config.vote.max_new_tokens,
+            config.data.model_dump(include={"prompt", "prompt_suffix", "system_prompt"}),
+            self.task.kind,
+            config.seed,
+        ]
+        return json.dumps(parts, sort_keys=True)
+
+    def _draw_exams(self, held_out: tuple[Problem, ...], benchmarks: Mapping[str, ProblemSet]) -> list[Exam]:
+        config, own = self.config.evaluate, self.problem_set
+        drawn = [
+            draw_exam(Split.ADAPT, own.name, self.adapt, own.references, config, self.config.seed),
+            draw_exam(Split.HELD_OUT, own.name, held_out, own.references, config, self.config.seed),
+        ]
+        for name, other in benchmarks.items():
+            exam = draw_exam(
+                Split.BENCHMARK, name, self._that_fit(other.problems, name), other.references, config, self.config.seed
+            )
+            if exam is None:
+                raise DataError(f"The benchmark {name} has no reference answers, so nothing can be scored on it.")
+            drawn.append(exam)
+        return [exam for exam in drawn if exam is not None]
+
+    def _that_fit(self, problems: tuple[Problem, ...], name: str) -> tuple[Problem, ...]:
+        """The problems whose prompts are within the config's limit and leave the model's window room for an answer."""
+        window = getattr(self.policy.base.config, "max_position_embeddings", None)
+        room = self.config.vote.max_new_tokens
+        limit = self.config.data.max_prompt_tokens
+        if window is not None and window - room < 1:
+            raise ConfigError(
+                f"The longest answer ({room:,} tokens) does not fit the model's window of {window:,} tokens. "
+                f"Lower vote.max_new_tokens to leave room for the problem."
+            )
+        limit = min(limit, window - room) if window is not None else limit
+        fitting = tuple(problem for problem in problems if len(self.prompts.ids(problem)) <= limit)
+        if len(fitting) < len(problems):
+            kept = {problem.id for problem in fitting}
+            left_out = [problem.id for problem in problems if problem.id not in kept]
+            named = ", ".join(left_out[:5]) + (" …" if len(left_out) > 5 else "")
+            self._note(
+                0,
+                "warning",
+                f"{len(left_out)} of {len(problems)} problems of {name} have prompts longer than {limit:,} tokens and "
+                f"are left out: {named}",
+            )
+        return fitting
+
+    def _resume(self) -> None:
+        """Take over the newest checkpoint that is whole and belongs to this config and data."""
+        for step, checkpoint in reversed(list_checkpoints(self.folder)):
+            state = load_state(checkpoint)
+            if (state.config_digest, state.data_hash) != (self.state.config_digest, self.state.data_hash):
+                raise RunError(
+                    f"{checkpoint} belongs to another config or problem set. Give this run a folder of its own."
+                )
+            restore(checkpoint, self.policy)
+            self.state, self.saved_step = state, step
+            self.policy.tokens_per_batch = state.tokens_per_batch
+            self.safeguards = Safeguards.from_state(self.config.safeguards, state.safeguards)
+            self.sampler.sync()
+            self._note(step, "info", f"Resumed from the checkpoint of step {step}.")
+            return
+
+    def _save(self) -> None:
+        step = self.state.step
+        self._phase(step, Phase.SAVING, 0, 1)
+        with self.clock.phase(Phase.SAVING):
+            path = save_checkpoint(self.folder, self.policy, self.state, self.config.checkpoint.keep)
+        self.saved_step = step
+        self.emit(CheckpointSaved(step, str(path)))
+
+    def _roll_back(self) -> None:
+        """Return to the newest checkpoint from before the first alarm."""
+        for step, checkpoint in reversed(list_checkpoints(self.folder)):
+            state = load_state(checkpoint)
+            if state.healthy:
+                restore(checkpoint, self.policy)
+                self.state, self.saved_step = state, step
+                self._note(step, "warning", f"Rolled back to step {step}, the last healthy checkpoint.")
+                return
+        self.state.step = 0
+        self._note(0, "warning", "There was no healthy checkpoint to roll back to, so nothing of this run is kept.")
+
+    def _save_policy(self) -> Path:
+        """The result, in the format that peft or transformers load; complete or not there at all."""
+        target, beside = self.folder / "policy", self.folder / ".policy"
+        shutil.rmtree(beside, ignore_errors=True)
+        self.policy.save(beside)
+        weights = list(beside.glob("*.safetensors"))
+        if not weights or any(file.stat().st_size == 0 for file in weights):
+            raise RunError("The trained weights could not be written. Free some disk space and resume the run.")
+        shutil.rmtree(target, ignore_errors=True)
+        beside.replace(target)
+        return target
+
+    def _store_rollouts(self, step: int, ballots: list[Ballot]) -> None:
+        """Every rollout of the step, before the update that uses it: `rollouts/step-000001.jsonl.gz`."""
+        root = self.folder / "rollouts"
+        root.mkdir(parents=True, exist_ok=True)
+        beside = root / f".step-{step:06d}"
+        with gzip.open(beside, "wt", encoding="utf-8", compresslevel=3) as file:
+            for ballot in ballots:
+                class_of = {i: n for n, each in enumerate(ballot.election.classes) for i in each.members}
+                for index, (rollout, text) in enumerate(zip(ballot.rollouts, ballot.texts, strict=True)):
+                    row = {
+                        "problem_id": ballot.problem.id,
+                        "index": index,
+                        "text": text,
+                        "class_index": class_of.get(index),
+                        "reward": ballot.rewards[index],
+                        "trained": index < self.config.vote.num_trained,
+                        "length": len(rollout.tokens),
+                        "finish": rollout.finish,
+                        "logprob": sum(rollout.logprobs),
+                    }
+                    file.write(json.dumps(row) + "\n")
+        beside.replace(root / f"step-{step:06d}.jsonl.gz")
+
+    def _phase(self, step: int, phase: Phase, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done in (0, total) or now - self.last_progress >= PROGRESS_INTERVAL_S:
+            self.last_progress = now
+            self.emit(Progressed(step, phase, done, total))
+
+    def _note(self, step: int, level: str, message: str) -> None:
+        self.emit(Noted(step, level, message))
+
+
+def _cache_bytes(device: torch.device) -> int:
+    """Memory for the sampler's key-value cache: on a GPU two fifths of what is free, on a CPU 4 GiB."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * 0.4)
+    return 4 << 30
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
