@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ttrl_engine.config import RunConfig, TaskKind
 from ttrl_engine.errors import ModelError, RunError
-from ttrl_engine.policy import Policy, choose_device, load_model
+from ttrl_engine.policy import choose_device, load_model
 from ttrl_engine.problems import Problem
 from ttrl_engine.prompts import PromptFormat, stop_ids
 from ttrl_engine.sampler import SampleRequest, SamplingParams, StopRequested, stream_of
@@ -56,37 +57,39 @@ def answer_both(
     device = choose_device(config.hardware)
     sides = {}
     for index, name in enumerate(("base", "adapted")):
-        policy = _load(config, None if name == "base" else weights, device)
+        model, tokenizer = _load(config, None if name == "base" else weights, device)
         if should_stop():
             raise StopRequested
-        prompts = PromptFormat(policy.tokenizer, get_task(config.task or kind), config.data, config.model.source)
-        ends = stop_ids(policy.tokenizer, policy.base.generation_config.eos_token_id)
+        prompts = PromptFormat(tokenizer, get_task(config.task or kind), config.data, config.model.source)
+        ends = stop_ids(tokenizer, model.generation_config.eos_token_id)
         params = SamplingParams(temperature, config.evaluate.top_p, max_new_tokens, ends)
 
         def report(done: int, _total: int, before: int = index * num_samples) -> None:
             on_progress(before + done, 2 * num_samples)
 
-        sides[name] = asdict(_ask(policy, prompts, problem, num_samples, params, seed, report, should_stop))
+        sides[name] = asdict(_ask(model, prompts, problem, num_samples, params, seed, report, should_stop))
     return sides
 
 
-def _load(config: RunConfig, weights: Path | None, device: torch.device) -> Policy:
+def _load(
+    config: RunConfig, weights: Path | None, device: torch.device
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base model, or the one in `weights`, with its tokenizer."""
     dtype = torch.bfloat16 if device.type == "cuda" and config.model.dtype != "float32" else torch.float32
     if weights is not None and not (weights / "adapter_config.json").is_file():
-        model, tokenizer = load_model(str(weights), None, dtype, device)
-        return Policy(model, tokenizer, 0, str(weights))
+        return load_model(str(weights), None, dtype, device)
     model, tokenizer = load_model(config.model.source, config.model.revision, dtype, device)
     if weights is None:
-        return Policy(model, tokenizer, 0, config.model.source)
+        return model, tokenizer
     try:
         adapted = PeftModel.from_pretrained(model, str(weights))
     except (OSError, ValueError, RuntimeError) as failure:
         raise ModelError(f"The adapter cannot be loaded onto {config.model.source}: {failure}") from failure
-    return Policy(adapted, tokenizer, 0, config.model.source)
+    return cast(PreTrainedModel, adapted.get_base_model()), tokenizer
 
 
 def _ask(
-    policy: Policy,
+    model: PreTrainedModel,
     prompts: PromptFormat,
     problem: Problem,
     num_samples: int,
@@ -95,12 +98,11 @@ def _ask(
     on_progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> Side:
-    policy.model.eval()
-    sampler = TorchSampler(lambda: policy.base, 4 << 30, 512)
+    sampler = TorchSampler(lambda: model, 4 << 30, 512)
     request = SampleRequest(prompts.ids(problem), num_samples, stream_of(seed, "compare", problem.prompt))
     [rollouts] = sampler.sample([request], params, on_progress, should_stop)
     task = prompts.task
-    texts = [str(policy.tokenizer.decode(list(rollout.tokens), skip_special_tokens=True)) for rollout in rollouts]
+    texts = [str(prompts.tokenizer.decode(list(rollout.tokens), skip_special_tokens=True)) for rollout in rollouts]
     extractions = [
         task.extract(text, problem, truncated=rollout.finish == "length")
         for text, rollout in zip(texts, rollouts, strict=True)

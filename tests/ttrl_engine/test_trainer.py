@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_run(whole_run: tuple[Path, list[Event]], t
     assert facts(train(tmp_path / "other", small_config(seed=1))) != facts(whole_run[1])
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 4])
+@pytest.mark.parametrize("stop_after", [1, 4])
 def test_a_stopped_run_goes_on_bit_for_bit(
     whole_run: tuple[Path, list[Event]], tmp_path: Path, stop_after: int
 ) -> None:
@@ -127,7 +127,7 @@ run(small_config(), Path(sys.argv[1]), load_problem_set("bundled:sums"), {}, emi
 
 @pytest.mark.parametrize(
     ("step", "phase", "done"),
-    [(3, "sampling", 0), (4, "voting", 2), (5, "updating", 0), (4, "saving", 0), (2, "evaluating", 0)],
+    [(3, "sampling", 0), (5, "updating", 0), (4, "saving", 0), (2, "evaluating", 0)],
 )
 def test_a_killed_run_goes_on_bit_for_bit(
     whole_run: tuple[Path, list[Event]], tmp_path: Path, step: int, phase: str, done: int

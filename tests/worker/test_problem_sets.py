@@ -1,0 +1,53 @@
+"""Problem sets in the store."""
+
+from __future__ import annotations
+
+import pytest
+
+from ttrl_engine.errors import DataError
+from ttrl_engine.problems import Problem, ProblemSet
+from worker.store import Store
+
+
+def test_a_set_comes_back_as_it_was(store: Store, problem_set, set_id):
+    assert store.load_problem_set(set_id) == problem_set
+    assert store.load_problem_set(set_id).content_hash == set_id
+
+
+def test_the_same_content_is_stored_once(store: Store, problem_set, set_id):
+    again = ProblemSet("another name", problem_set.kind, problem_set.problems, problem_set.references)
+    assert store.add_problem_set(again, "elsewhere") == set_id
+    assert [row.name for row in store.problem_sets()] == ["six sums"]
+
+
+def test_choices_survive(store: Store):
+    asked = ProblemSet(
+        "c", "choice", (Problem("a", "Which?", ("x", "y")), Problem("b", "What?", ("u", "v"))), {"a": "B"}
+    )
+    assert store.load_problem_set(store.add_problem_set(asked, "test")) == asked
+
+
+def test_a_set_is_read_page_by_page_and_searched_literally(store: Store, set_id):
+    assert [row.idx for row in store.problems_page(set_id, offset=2, limit=2)] == [2, 3]
+    assert [row.problem_id for row in store.problems_page(set_id, query="is 4 +")] == ["p4"]
+    assert store.count_problems(set_id, "%") == 0
+    assert store.count_problems(set_id) == 6
+
+
+def test_an_archived_set_leaves_the_list_and_stays_readable(store: Store, set_id):
+    store.archive_problem_set(set_id)
+    assert store.problem_sets() == []
+    assert [row.id for row in store.problem_sets(archived=True)] == [set_id]
+    assert len(store.load_problem_set(set_id).problems) == 6
+
+
+def test_a_set_that_is_not_there_is_named(store: Store):
+    with pytest.raises(DataError, match="no problem set 'nowhere'"):
+        store.load_problem_set("nowhere")
+
+
+def test_text_that_is_no_unicode_is_refused_whole(store: Store):
+    broken = ProblemSet("broken", "math", (Problem("a", "fine"), Problem("b", "half a \ud800 pair")), {})
+    with pytest.raises(DataError, match="not valid Unicode"):
+        store.add_problem_set(broken, "test")
+    assert store.problem_sets() == []

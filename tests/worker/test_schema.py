@@ -1,0 +1,68 @@
+"""The tables of app.db and how they come about."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+from worker.schema import migrate
+from worker.store import Store, open_store
+
+_MIGRATE = (
+    "import sys; from pathlib import Path; from worker.schema import migrate; input(); migrate(Path(sys.argv[1]))"
+)
+
+
+def test_processes_that_migrate_at_once_do_not_disturb_each_other(tmp_path: Path):
+    database = tmp_path / "app.db"
+    starters = [
+        subprocess.Popen(
+            [sys.executable, "-c", _MIGRATE, str(database)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        for _ in range(4)
+    ]
+    # All have imported what they need and wait for a line: now they start together.
+    for starter in starters:
+        assert starter.stdin is not None
+        starter.stdin.write(b"\n")
+        starter.stdin.flush()
+    errors = [starter.communicate()[1].decode() for starter in starters]
+    assert [starter.returncode for starter in starters] == [0, 0, 0, 0], errors
+    tables = {
+        row[0] for row in sqlite3.connect(database).execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    }
+    assert {"jobs", "runs", "metrics", "elections", "problem_sets", "comparisons"} <= tables
+
+
+def test_migrating_twice_changes_nothing(tmp_path: Path):
+    for _ in range(2):
+        migrate(tmp_path / "app.db")
+    assert Store(tmp_path).runs() == []
+
+
+def test_only_the_owner_can_read_what_is_stored(tmp_path: Path):
+    data = tmp_path / "data"
+    old = os.umask(0o022)
+    try:
+        open_store(data).set_flag("x", "1")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) & 0o077 for path in data.iterdir() if path.is_file()} == {
+        path.name: 0 for path in data.iterdir() if path.is_file()
+    }
+
+
+def test_the_database_is_set_up_for_many_readers_and_one_writer(store: Store):
+    pragma = {name: store.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _WANTED}
+    assert pragma == _WANTED
+
+
+_WANTED = {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 10_000}

@@ -1,0 +1,238 @@
+"""The process of one job: `python -m worker.child --data-dir DIR --job ID --attempt N --parent PID`.
+
+It computes, writes rows and, as its last word, how it ended. It never changes the state of its job beyond `running`:
+that is for the worker, which outlives it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ttrl_engine.errors import DataError, RunError, StudioError
+from ttrl_engine.events import Ending, Noted
+from ttrl_engine.problems import Problem, ProblemSet, load_problem_set
+from ttrl_engine.sampler import StopRequested
+from worker import health, processes
+from worker.engine import BaseScoreTable, Engine, TorchEngine
+from worker.failures import classify, failure, first_line, redact
+from worker.recorder import Recorder
+from worker.rows import ComparisonRow, RunRow
+from worker.settings import Settings
+from worker.states import Outcome
+from worker.store import Store
+from worker.store.holding import Claim, FencedError
+from worker.store.problem_sets import SET_PREFIX
+
+DONE, FAILED, FENCED, ORPHANED = 0, 1, 3, 4
+"""Exit codes. The worker goes by the last word in the store; these are for whoever starts a child by hand."""
+
+PROGRESS_INTERVAL_S = 0.5
+
+_log = logging.getLogger("worker.child")
+
+
+def main(engine: Engine | None = None, argv: Sequence[str] | None = None) -> int:
+    """Compute one job to its end; returns the exit code."""
+    arguments = _parse(argv)
+    stop = threading.Event()
+    # Before the parent is looked at: between the two the parent may die, and its last signal must find us ready.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not processes.end_with_parent(arguments.parent):
+        return ORPHANED
+    processes.offer_for_memory()
+    os.umask(0o077)
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    threading.Thread(target=_watch_parent, args=(arguments.parent, stop), name="parent watch", daemon=True).start()
+    claim = Claim(arguments.job, arguments.attempt)
+    store = Store(arguments.data_dir)
+    try:
+        _compute(store, claim, engine or TorchEngine(), stop)
+    except FencedError as refused:
+        _log.warning("%s It ends here.", refused)
+        return FENCED
+    except StopRequested:
+        store.say_outcome(claim, Outcome.STOPPED)
+    except Exception as error:  # noqa: BLE001 (every failure is told with its kind, its hint and its trace)
+        return _tell(store, claim, error)
+    return DONE
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m worker.child", description=__doc__)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--job", type=int, required=True)
+    parser.add_argument("--attempt", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True, help="process whose end ends this one")
+    return parser.parse_args(argv)
+
+
+def _watch_parent(parent: int, stop: threading.Event) -> None:
+    """Where the system does not tell a child that its parent died, the child sees it by itself."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    stop.set()
+
+
+def _compute(store: Store, claim: Claim, engine: Engine, stop: threading.Event) -> None:
+    job = store.job(claim.job_id)
+    settings = Settings()
+    free = health.disk(store.data_dir).free_bytes
+    if free < settings.min_free_bytes:
+        raise OSError(28, f"No space left on device: {free / 2**20:.0f} MiB are free")
+    if job.kind == "run":
+        run = store.run(job.subject_id)
+        assert run is not None
+        _log.info("run %s (%s), attempt %s", run.id, run.name, claim.attempt)
+        _compute_run(store, claim, run, engine, stop)
+    else:
+        comparison = store.comparison(job.subject_id)
+        assert comparison is not None
+        _compute_comparison(store, claim, comparison, engine, stop)
+
+
+def _compute_run(store: Store, claim: Claim, run: RunRow, engine: Engine, stop: threading.Event) -> None:
+    folder = store.run_folder(run.id)
+    config = run.config
+    folder.joinpath("config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    problem_set = store.load_problem_set(run.set_id)
+    benchmarks = _benchmarks(store, config.data.benchmarks)
+    with Recorder(store, claim, run.id) as recorder:
+        finished = engine.run(
+            config, folder, problem_set, benchmarks, recorder.emit, stop.is_set, BaseScoreTable(store)
+        )
+        alarm = recorder.last_alarm
+        if finished.ending is Ending.ALARM and alarm is not None and alarm.action == "roll_back":
+            recorder.emit(Noted(finished.step, "warning", f"The run ended at step {finished.step}: {alarm.message}"))
+        if finished.ending is Ending.COMPLETED:
+            _check_policy(finished.policy_path)
+    match finished.ending:
+        case Ending.COMPLETED:
+            store.say_outcome(claim, Outcome.COMPLETED)
+        case Ending.STOPPED:
+            store.say_outcome(claim, Outcome.STOPPED)
+        case Ending.ALARM:
+            rolled_back = alarm is not None and alarm.action == "roll_back"
+            reason = "A safeguard fired." if alarm is None else alarm.message
+            store.say_outcome(claim, Outcome.ROLLED_BACK if rolled_back else Outcome.ALARM, reason)
+    _log.info("%s at step %s", finished.ending, finished.step)
+
+
+def _compute_comparison(
+    store: Store, claim: Claim, comparison: ComparisonRow, engine: Engine, stop: threading.Event
+) -> None:
+    run = store.run(comparison.run_id)
+    assert run is not None
+    own = store.problem_set(run.set_id)
+    assert own is not None
+    store.begin_comparison(claim)
+    told_at_s = 0.0
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal told_at_s
+        if time.monotonic() - told_at_s >= PROGRESS_INTERVAL_S or done == total:
+            told_at_s = time.monotonic()
+            store.record_comparison(claim, run.id, done, total)
+
+    result = engine.answer_both(
+        _weights(store, run, comparison.step),
+        run.config,
+        own.kind,
+        _problem(store, run, comparison),
+        comparison.num_samples,
+        comparison.temperature,
+        comparison.max_new_tokens,
+        comparison.seed,
+        on_progress,
+        stop.is_set,
+    )
+    store.record_comparison(claim, run.id, result_json=json.dumps(result))
+    store.say_outcome(claim, Outcome.COMPLETED)
+
+
+def _benchmarks(store: Store, refs: Sequence[str]) -> dict[str, ProblemSet]:
+    """Shown name -> set. An uploaded set is shown by its name, and by its reference where two have the same."""
+    found: dict[str, ProblemSet] = {}
+    for ref in refs:
+        if ref.startswith(SET_PREFIX):
+            problem_set = store.load_problem_set(ref.removeprefix(SET_PREFIX))
+            found[ref if problem_set.name in found else problem_set.name] = problem_set
+        else:
+            found[ref] = load_problem_set(ref)
+    return found
+
+
+def _weights(store: Store, run: RunRow, step: int | None) -> Path:
+    """The folder of a checkpoint, or of the policy; of the newest checkpoint while there is no policy yet."""
+    if step is not None:
+        saved = next((row for row in store.checkpoints(run.id) if row.step == step), None)
+        if saved is None or not Path(saved.path).is_dir():
+            raise DataError(
+                f"The checkpoint of step {step} is no longer on disk. Compare with the final policy instead."
+            )
+        return Path(saved.path)
+    policy = store.run_folder(run.id) / "policy"
+    if policy.is_dir():
+        return policy
+    on_disk = [Path(row.path) for row in store.checkpoints(run.id) if Path(row.path).is_dir()]
+    if not on_disk:
+        raise RunError("This run has saved no weights yet, so there is nothing to compare with its base model.")
+    return on_disk[-1]
+
+
+def _problem(store: Store, run: RunRow, comparison: ComparisonRow) -> Problem:
+    """The problem of the set, with its choices, if one was picked and not changed; else what was typed."""
+    if comparison.problem_id is not None:
+        known = store.problem(run.set_id, comparison.problem_id)
+        if known is not None and known.prompt == comparison.prompt:
+            return Problem(known.problem_id, known.prompt, known.choices)
+    return Problem("typed", comparison.prompt)
+
+
+def _check_policy(path: str | None) -> None:
+    """A run is finished when its result is there, not when its loop has ended."""
+    if path is None or not any(file.stat().st_size > 0 for file in Path(path).glob("*.safetensors")):
+        raise RunError(
+            "The run reached its last step, but its trained weights are not on disk. Resume it to save again."
+        )
+
+
+def _tell(store: Store, claim: Claim, error: Exception) -> int:
+    """Write down why it failed; the log has it too, for when the database cannot be written."""
+    trace = redact("".join(traceback.format_exception(error)))
+    found = classify(error)
+    _log.error("%s\n%s", found.message, trace)
+    if found.kind == "unknown" and not isinstance(error, StudioError):
+        found = failure("unknown", f"{type(error).__name__}: {first_line(error)}")
+    try:
+        store.say_outcome(claim, Outcome.FAILED, found.message, found, trace[-60_000:])
+    except FencedError:
+        return FENCED
+    return FAILED
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End at once. Taking an interpreter with torch apart takes seconds, in which the GPU is not yet free, and a
+    helper thread of some library can hold it up for ever. Everything that matters is on disk by now."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -1,0 +1,100 @@
+"""The engine as a job calls it, and the real one. A test hands in one that needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from ttrl_engine.config import RunConfig, TaskKind
+from ttrl_engine.events import Emit, RunFinished
+from ttrl_engine.problems import Problem, ProblemSet
+from worker.store import Store
+
+
+class BaseScoreTable:
+    """The marks of base models, kept in the store. They are shared by all runs, so no attempt fences them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, key: str) -> Mapping[str, Any] | None:
+        """The marks stored under a key, or None."""
+        value: Mapping[str, Any] | None = self._store.base_score(key)
+        return value
+
+    def put(self, key: str, value: Mapping[str, Any]) -> None:
+        """Store marks."""
+        self._store.put_base_score(key, value)
+
+
+class Engine(Protocol):
+    """What computes a run or a comparison."""
+
+    def run(
+        self,
+        config: RunConfig,
+        folder: Path,
+        problem_set: ProblemSet,
+        benchmarks: Mapping[str, ProblemSet],
+        emit: Emit,
+        should_stop: Callable[[], bool],
+        base_scores: BaseScoreTable,
+    ) -> RunFinished:
+        """As `ttrl_engine.trainer.run`."""
+        ...
+
+    def answer_both(
+        self,
+        weights: Path,
+        config: RunConfig,
+        kind: TaskKind,
+        problem: Problem,
+        num_samples: int,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+        on_progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> Mapping[str, Any]:
+        """As `ttrl_engine.compare.answer_both`; raises `ttrl_engine.sampler.StopRequested` when stopped."""
+        ...
+
+
+class TorchEngine:
+    """ttrl_engine, loaded only when it is called: the worker itself never loads torch."""
+
+    def run(
+        self,
+        config: RunConfig,
+        folder: Path,
+        problem_set: ProblemSet,
+        benchmarks: Mapping[str, ProblemSet],
+        emit: Emit,
+        should_stop: Callable[[], bool],
+        base_scores: BaseScoreTable,
+    ) -> RunFinished:
+        """Compute or resume a run."""
+        from ttrl_engine import trainer
+
+        return trainer.run(config, folder, problem_set, benchmarks, emit, should_stop, base_scores)
+
+    def answer_both(
+        self,
+        weights: Path,
+        config: RunConfig,
+        kind: TaskKind,
+        problem: Problem,
+        num_samples: int,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+        on_progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> Mapping[str, Any]:
+        """Answers of the base and of the adapted policy."""
+        from ttrl_engine import compare
+
+        return compare.answer_both(
+            weights, config, kind, problem, num_samples, temperature, max_new_tokens, seed, on_progress, should_stop
+        )

@@ -1,0 +1,71 @@
+"""What the pages and the command line may ask of jobs: a row is written, then the doorbell rung."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ttrl_engine.config import RunConfig
+from ttrl_engine.errors import DataError
+from ttrl_engine.problems import load_problem_set
+from worker.queue import Doorbell
+from worker.states import JobState
+from worker.store import Store
+from worker.store.problem_sets import SET_PREFIX
+
+
+class JobDesk:
+    """The only way in. The row is the truth: if the ring after it is lost, the reconciler rings again."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._doorbell = Doorbell(store.data_dir)
+
+    def submit_run(
+        self, config: RunConfig, client_id: str, problem_set_id: str | None = None, parent_run_id: int | None = None
+    ) -> int:
+        """Queue a run and return its id; the same `client_id` gives the same run.
+
+        Without a `problem_set_id` the set is the one the config names. Raises DataError or ConfigError.
+        """
+        set_id = problem_set_id or self.problem_set(config.data.problems)
+        run_id = self.store.submit_run(config, client_id, set_id, parent_run_id)
+        self._doorbell.ring()
+        return run_id
+
+    def submit_comparison(self, run_id: int, prompt: str, client_id: str, **options: Any) -> int:
+        """Queue a comparison and return its id; `options` as of `Store.submit_comparison`. Raises ConfigError."""
+        comparison_id = self.store.submit_comparison(run_id, prompt, client_id, **options)
+        self._doorbell.ring()
+        return comparison_id
+
+    def problem_set(self, ref: str) -> str:
+        """The id of the stored set behind `set:ID`, `bundled:NAME` or a file, which is stored if it is not yet.
+
+        Raises DataError if there is none or it cannot be used.
+        """
+        if ref.startswith(SET_PREFIX):
+            set_id = ref.removeprefix(SET_PREFIX)
+            if self.store.problem_set(set_id) is None:
+                raise DataError(f"There is no problem set {set_id!r}. It may have been removed; upload it again.")
+            return set_id
+        return self.store.add_problem_set(load_problem_set(ref), source=ref)
+
+    def pause(self, job_id: int) -> JobState:
+        """Save and wait. Raises StudioError where that cannot be."""
+        return self.store.request_pause(job_id)
+
+    def cancel(self, job_id: int) -> JobState:
+        """End, keeping what was saved. Raises StudioError where that cannot be."""
+        return self.store.request_cancel(job_id)
+
+    def resume(self, job_id: int) -> JobState:
+        """Go on from the last checkpoint when its turn comes. Raises StudioError where that cannot be."""
+        state = self.store.request_resume(job_id)
+        self._doorbell.ring()
+        return state
+
+    def hold(self, held: bool) -> None:
+        """Hold the queue, or let it go on."""
+        self.store.hold_queue(held)
+        if not held:
+            self._doorbell.ring(len(self.store.queue()))

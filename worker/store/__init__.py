@@ -1,0 +1,44 @@
+"""The store: all reading and writing of app.db goes through `Store`. One concern per file, no SQL elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from worker.folders import DATABASE, make_data_folder
+from worker.store.comparisons import Comparisons
+from worker.store.elections import Elections
+from worker.store.evaluations import Evaluations
+from worker.store.journal import Journal
+from worker.store.metrics import MetricSeries
+from worker.store.preferences import Preferences
+from worker.store.problem_sets import ProblemSets
+from worker.store.recording import Recording
+from worker.store.run_files import RunFiles
+from worker.store.runs import Runs
+
+__all__ = ["Store", "open_store"]
+
+
+class Store(
+    ProblemSets,
+    Runs,
+    MetricSeries,
+    Elections,
+    Evaluations,
+    Journal,
+    Comparisons,
+    RunFiles,
+    Recording,
+    Preferences,
+):
+    """One data folder. Any thread may use one Store; each thread gets its own connection."""
+
+
+def open_store(data_dir: Path) -> Store:
+    """The store of a data folder, made and brought up to date if needed."""
+    # sqlite-utils loads pandas where that is installed: not for the process of a job, which never migrates.
+    from worker.schema import migrate
+
+    data_dir = make_data_folder(data_dir)
+    migrate(data_dir / DATABASE)
+    return Store(data_dir)

@@ -1,0 +1,123 @@
+"""Problem sets: stored once per content, read back page by page."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ttrl_engine.errors import DataError
+from ttrl_engine.problems import Problem, ProblemSet
+from worker.rows import ProblemRow, ProblemSetRow
+from worker.store.connection import Connected, now
+
+SET_PREFIX = "set:"
+"""How a config names a stored set: `set:ID`."""
+
+_SELECT = """
+SELECT problem_sets.*, (SELECT count(*) FROM runs WHERE runs.set_id = problem_sets.id) AS num_runs FROM problem_sets
+"""
+
+_MATCHES = """
+FROM problems WHERE set_id = :set_id AND (:query = '' OR prompt LIKE :pattern ESCAPE '\\'
+  OR problem_id LIKE :pattern ESCAPE '\\' OR reference LIKE :pattern ESCAPE '\\')
+"""
+
+
+class ProblemSets(Connected):
+    """The tables `problem_sets` and `problems`."""
+
+    def add_problem_set(
+        self, problem_set: ProblemSet, source: str, notes: Mapping[str, Any] | Sequence[Any] | None = None
+    ) -> str:
+        """Store the set and return its id. The same content gives the same id and is stored once."""
+        set_id = problem_set.content_hash
+        head = (set_id, problem_set.name, problem_set.kind, len(problem_set.problems), problem_set.num_references)
+        notes_json = json.dumps(dict(notes) if isinstance(notes, Mapping) else {"notes": list(notes or ())})
+        try:
+            with self.writing() as connection:
+                known = connection.execute("UPDATE problem_sets SET archived = 0 WHERE id = ?", (set_id,)).rowcount
+                if known:
+                    return set_id
+                connection.execute(
+                    "INSERT INTO problem_sets (id, name, kind, num_problems, num_references, source, created_at,"
+                    " notes_json) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*head, source, now(), notes_json),
+                )
+                connection.executemany(
+                    "INSERT INTO problems (set_id, idx, problem_id, prompt, reference, choices_json)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        (set_id, idx, p.id, p.prompt, problem_set.references.get(p.id), json.dumps(p.choices))
+                        for idx, p in enumerate(problem_set.problems)
+                    ),
+                )
+        except UnicodeEncodeError as failure:
+            raise DataError(
+                f"The problem set {problem_set.name!r} holds text that is not valid Unicode ({failure.reason}). "
+                "Save the file as UTF-8 and upload it again."
+            ) from None
+        return set_id
+
+    def problem_sets(self, archived: bool = False) -> list[ProblemSetRow]:
+        """All sets, newest first; archived ones only if asked for."""
+        found = self.rows(_SELECT + " WHERE archived <= ? ORDER BY created_at DESC, id", (int(archived),))
+        return [_problem_set_row(row) for row in found]
+
+    def problem_set(self, set_id: str) -> ProblemSetRow | None:
+        """One set, archived or not."""
+        row = self.row(_SELECT + " WHERE id = ?", (set_id,))
+        return None if row is None else _problem_set_row(row)
+
+    def load_problem_set(self, set_id: str) -> ProblemSet:
+        """The whole set as the engine takes it. Raises DataError if there is none with this id."""
+        head = self.problem_set(set_id)
+        if head is None:
+            raise DataError(f"There is no problem set {set_id!r}. It may have been removed; upload it again.")
+        rows = self.problems_page(set_id, 0, head.num_problems)
+        return ProblemSet(
+            name=head.name,
+            kind=head.kind,
+            problems=tuple(Problem(row.problem_id, row.prompt, row.choices) for row in rows),
+            references={row.problem_id: row.reference for row in rows if row.reference is not None},
+        )
+
+    def problems_page(self, set_id: str, offset: int = 0, limit: int = 50, query: str = "") -> list[ProblemRow]:
+        """Problems in the order of the file, those that contain `query` in prompt, id or reference answer."""
+        found = self.rows(
+            "SELECT * " + _MATCHES + " ORDER BY idx LIMIT :limit OFFSET :offset",
+            {**_search(set_id, query), "limit": limit, "offset": offset},
+        )
+        return [_problem_row(row) for row in found]
+
+    def count_problems(self, set_id: str, query: str = "") -> int:
+        """How many problems `problems_page` finds in all."""
+        row = self.row("SELECT count(*) " + _MATCHES, _search(set_id, query))
+        return 0 if row is None else int(row[0])
+
+    def archive_problem_set(self, set_id: str, archived: bool = True) -> None:
+        """Take the set out of the lists, or back in. Runs that used it keep it."""
+        with self.writing() as connection:
+            connection.execute("UPDATE problem_sets SET archived = ? WHERE id = ?", (int(archived), set_id))
+
+    def problem(self, set_id: str, problem_id: str) -> ProblemRow | None:
+        """One problem by the id it has in its set."""
+        row = self.row("SELECT * FROM problems WHERE set_id = ? AND problem_id = ?", (set_id, problem_id))
+        return None if row is None else _problem_row(row)
+
+
+def _search(set_id: str, query: str) -> dict[str, Any]:
+    escaped = query.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return {"set_id": set_id, "query": query, "pattern": f"%{escaped}%"}
+
+
+def _problem_row(row: sqlite3.Row) -> ProblemRow:
+    choices = tuple(json.loads(row["choices_json"]))
+    return ProblemRow(row["idx"], row["problem_id"], row["prompt"], row["reference"], choices)
+
+
+def _problem_set_row(row: sqlite3.Row) -> ProblemSetRow:
+    values = dict(row)
+    notes = json.loads(values.pop("notes_json"))
+    return ProblemSetRow(**{**values, "archived": bool(values["archived"])}, notes=notes)

@@ -1,0 +1,219 @@
+"""One child process per job: started in a session of its own, watched, and ended when it is asked to end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeAlias
+
+import worker
+from worker import processes
+from worker.failures import classify, is_disk_full
+from worker.folders import comparison_folder, run_folder
+from worker.reserve import Reserve
+from worker.rows import JobRow
+from worker.settings import Settings
+from worker.settlement import Cause, Verdict, settle
+from worker.states import Intent, JobState
+from worker.store import Store
+from worker.store.holding import Claim, FencedError
+from worker.store.run_files import tail
+
+TICK_S = 0.1
+LISTEN_S = 0.5
+
+Decide: TypeAlias = Callable[[JobRow, int], Verdict]
+
+CHILD = (sys.executable, "-m", "worker.child")
+
+_log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Holds the jobs of this worker. `gpus` has one entry per slot: the GPU of the slot, or None for the CPU."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        name: str,
+        gpus: Sequence[str | None] = (None,),
+        child: Sequence[str] = CHILD,
+    ) -> None:
+        self._store, self._settings, self._child = store, settings, tuple(child)
+        self.name = name
+        self.stopping = threading.Event()
+        self.hurry = threading.Event()
+        self._slots: SimpleQueue[str | None] = SimpleQueue()
+        for gpu in gpus:
+            self._slots.put(gpu)
+        self._held: set[Claim] = set()
+        self._reserve = Reserve(store.data_dir)
+
+    def serve(self) -> None:
+        """Answer the doorbell: compute what waits, head first, until nothing waits or the worker stops."""
+        gpu = self._slots.get()
+        try:
+            while not self.stopping.is_set():
+                claim = self._store.claim_next(self.name, gpu)
+                if claim is None:
+                    return
+                self._held.add(claim)
+                try:
+                    self._see_through(claim, gpu)
+                finally:
+                    self._held.discard(claim)
+        finally:
+            self._slots.put(gpu)
+
+    def num_free(self) -> int:
+        """Slots without a job."""
+        return self._slots.qsize()
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether a thread of this supervisor looks after the job."""
+        return claim in self._held
+
+    def _see_through(self, claim: Claim, gpu: str | None) -> None:
+        # Given back on a full disk: laid in again once there is room.
+        self._reserve.keep()
+        job = self._store.job(claim.job_id)
+        folder = job_folder(self._store.data_dir, job)
+        try:
+            process = self._start(claim, folder, gpu)
+        except OSError as error:
+            _log.exception("job %s could not be started", claim.job_id)
+            found = classify(error)
+            self._let_go(claim, lambda _job, _step: Verdict(JobState.FAILED, found.message, found))
+            return
+        _log.info("job %s attempt %s: process %s", claim.job_id, claim.attempt, process.pid)
+        cause = self._watch(process.pid, claim)
+        # Helpers first, while the leader is not reaped and the group's number is surely still ours.
+        processes.kill_group(process.pid)
+        exit_code = process.wait()
+        log_tail = tail(folder / "log.txt", 60)
+        most = self._settings.max_crashes
+        state = self._let_go(claim, lambda job, step: settle(job, cause, exit_code, step, log_tail, most))
+        _log.info("job %s attempt %s: exit code %s, %s", claim.job_id, claim.attempt, exit_code, state or "not ours")
+
+    def _start(self, claim: Claim, folder: Path, gpu: str | None) -> subprocess.Popen[bytes]:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        arguments = {
+            "--data-dir": str(self._store.data_dir),
+            "--job": str(claim.job_id),
+            "--attempt": str(claim.attempt),
+            "--parent": str(os.getpid()),
+        }
+        words = [word for pair in arguments.items() for word in pair]
+        # A file, never a pipe: a pipe fills up or breaks when the worker is gone, and takes the run with it.
+        with open(folder / "log.txt", "ab", opener=_private) as log:
+            return subprocess.Popen(
+                [*self._child, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=self._environment(gpu),
+            )
+
+    def _environment(self, gpu: str | None) -> dict[str, str]:
+        root = str(Path(worker.__file__).resolve().parents[1])
+        paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        return {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+            "PYTHONUNBUFFERED": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}),
+            **({} if self._settings.hub_allowed else {"HF_HUB_OFFLINE": "1"}),
+        }
+
+    def _watch(self, pid: int, claim: Claim) -> Cause:
+        """Give signs of life until the process has ended, and bring it to its end in stages when one is asked for."""
+        cause = Cause.ITSELF
+        began_s = time.monotonic()
+        kill_at_s: float | None = None
+        ear = _Ear(self._store, claim, pid, self._settings.heartbeat_s)
+        while not processes.has_exited(pid):
+            # Not an event's wait: it would return at once, again and again, while the worker stops.
+            time.sleep(TICK_S)
+            now_s = time.monotonic()
+            wanted = ear.hear(now_s)
+            if kill_at_s is None:
+                limit_s = self._settings.time_limit_s
+                if wanted is not Intent.RUN:
+                    cause = Cause.ASKED
+                elif self.stopping.is_set():
+                    cause = Cause.WORKER_STOPS
+                elif limit_s is not None and now_s - began_s > limit_s:
+                    cause = Cause.TIME_LIMIT
+                else:
+                    continue
+                _log.info("job %s is asked to end (%s)", claim.job_id, cause)
+                processes.ask_to_end(pid)
+                kill_at_s = now_s + self._settings.grace_s
+            elif now_s > kill_at_s or self.hurry.is_set():
+                _log.warning("job %s did not end within %s s and is killed", claim.job_id, self._settings.grace_s)
+                processes.kill_group(pid)
+                kill_at_s = now_s + 5.0
+        return cause
+
+    def _let_go(self, claim: Claim, decide: Decide) -> JobState | None:
+        """Write down how it ended, however long it takes until that can be written."""
+        while True:
+            try:
+                return self._store.let_go(claim, decide)
+            except sqlite3.Error as error:
+                _log.exception("the end of job %s cannot be written yet", claim.job_id)
+                if is_disk_full(error):
+                    self._reserve.release()
+                if self.hurry.is_set():
+                    return None
+                time.sleep(1.0)
+
+
+class _Ear:
+    """Listens for what the person wants; gives a sign of life now and then, and passes on the number of the process."""
+
+    def __init__(self, store: Store, claim: Claim, pid: int, heartbeat_s: float) -> None:
+        self._store, self._claim, self._pid, self._heartbeat_s = store, claim, pid, heartbeat_s
+        self._beat_at_s = self._listen_at_s = float("-inf")
+        self._is_noted = False
+        self._wanted: Intent | None = Intent.RUN
+
+    def hear(self, now_s: float) -> Intent | None:
+        """The newest word; None once the job is no longer ours. A database that is busy or full changes nothing."""
+        if now_s < self._listen_at_s:
+            return self._wanted
+        self._listen_at_s = now_s + min(LISTEN_S, self._heartbeat_s)
+        try:
+            if not self._is_noted:
+                self._store.note_process(self._claim, self._pid)
+                self._is_noted = True
+            if now_s >= self._beat_at_s:
+                self._wanted = self._store.beat(self._claim)
+                self._beat_at_s = now_s + self._heartbeat_s
+            else:
+                self._wanted = self._store.listen(self._claim)
+        except FencedError:
+            self._wanted = None
+        except sqlite3.Error as error:
+            _log.warning("job %s: no sign of life could be written: %s", self._claim.job_id, error)
+        return self._wanted
+
+
+def job_folder(data_dir: Path, job: JobRow) -> Path:
+    """The folder of the run or the comparison that the job computes."""
+    return (run_folder if job.kind == "run" else comparison_folder)(data_dir, job.subject_id)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
