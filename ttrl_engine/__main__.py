@@ -12,6 +12,7 @@ from ttrl_engine.config import load_config
 from ttrl_engine.errors import StudioError
 from ttrl_engine.events import Event, Progressed
 from ttrl_engine.problems import load_problem_set
+from ttrl_engine.threads import wait_politely
 
 
 def main() -> int:
@@ -39,6 +40,7 @@ def main() -> int:
         config = load_config(arguments.config)
         problem_set = load_problem_set(config.data.problems)
         benchmarks = {name: load_problem_set(name) for name in config.data.benchmarks}
+        wait_politely()
         from ttrl_engine.trainer import run  # loads torch, which a wrong argument should not wait for
 
         run(config, arguments.folder, problem_set, benchmarks, emit, lambda: stopping)

@@ -357,7 +357,7 @@ class HardwareConfig(Section):
         ge=0,
         le=1024,
         title="CPU threads",
-        description="0 takes as many as the machine has cores. Kept with the run, since it affects rounding.",
+        description="0 takes all cores but one. Kept with the run, since it affects rounding.",
     )
 
 
@@ -488,13 +488,12 @@ PRESETS: dict[str, Preset] = {
         summary="The bundled model on the bundled problems: minutes on a laptop without a GPU.",
         changes={
             "data.benchmarks": ("bundled:sums-benchmark", "bundled:sums-hard"),
-            "model.method": "full",
             "vote.max_new_tokens": 160,
-            "train.learning_rate": 2e-4,
-            "train.epochs": 5,
-            "evaluate.every_steps": 10,
+            "train.learning_rate": 4e-4,
+            "train.epochs": 2,
+            "evaluate.every_steps": 6,
             "evaluate.num_samples": 8,
-            "checkpoint.every_steps": 5,
+            "checkpoint.every_steps": 4,
         },
     ),
     "balanced": Preset(

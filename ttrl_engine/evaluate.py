@@ -137,7 +137,9 @@ def take_exam(
     )
 
 
-def report(exam: Exam, marks: Marks, base: Marks | None, step: int, from_cache: bool) -> EvaluationFinished:
+def report(
+    exam: Exam, marks: Marks, base: Marks | None, step: int, from_cache: bool, seconds: float = 0.0
+) -> EvaluationFinished:
     """The marks with their intervals, and the gain over the base paired per problem (None at step 0)."""
     shares = [score.num_correct / score.num_samples for score in marks.scores]
     majorities = [score.maj_correct for score in marks.scores]
@@ -167,4 +169,5 @@ def report(exam: Exam, marks: Marks, base: Marks | None, step: int, from_cache: 
         truncated=marks.truncated,
         scores=marks.scores,
         from_cache=from_cache,
+        seconds=seconds,
     )

@@ -118,7 +118,7 @@ class StepFinished(Event):
     """The optimizer step is applied and its metrics are final.
 
     `metrics` maps the names of `ttrl_engine.metrics.METRICS` to values; a name whose value is unknown is left out.
-    `seconds` maps each phase to its wall seconds in this step.
+    `seconds` maps each phase to its wall seconds in this step; evaluations report their own.
     """
 
     kind: ClassVar[str] = "step_finished"
@@ -166,6 +166,7 @@ class EvaluationFinished(Event):
     truncated: float
     scores: tuple[ProblemScore, ...]
     from_cache: bool
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -259,7 +259,8 @@ class Policy:
             with self._autocast():
                 total += float(k3_estimate(old, self.logprobs(batch, temperature)).sum())
             tokens += len(old)
-        return total / max(1, tokens)
+        # Never negative in exact arithmetic; rounding of an unmoved policy may say so.
+        return max(0.0, total / max(1, tokens))
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 arithmetic over float32 weights where a GPU trains all of them."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import random
 import shutil
 import time
@@ -44,6 +43,7 @@ from ttrl_engine.prompts import PromptFormat, stop_ids
 from ttrl_engine.safeguards import Safeguards
 from ttrl_engine.sampler import Sampler, SamplingParams, StopRequested, stream_of
 from ttrl_engine.tasks import get_task
+from ttrl_engine.threads import default_threads
 from ttrl_engine.torch_sampler import TorchSampler
 from ttrl_engine.vllm_sampler import VllmSampler, vllm_installed
 
@@ -89,7 +89,7 @@ class _Run:
         self.last_progress = 0.0
         self.task = get_task(config.task or problem_set.kind)
         self._phase(0, Phase.LOADING, 0, 1)
-        self.threads = config.hardware.threads or os.cpu_count() or 1
+        self.threads = config.hardware.threads or default_threads()
         torch.set_num_threads(self.threads)
         start = stream_of(config.seed, "start")
         torch.manual_seed(start)
@@ -231,7 +231,8 @@ class _Run:
             def on_progress(done: int, _: int, offset: int = before) -> None:
                 self._phase(step, Phase.EVALUATING, offset + done, total)
 
-            with self.clock.phase(Phase.EVALUATING):
+            clock = Clock()
+            with clock.phase(Phase.EVALUATING):
                 marks = (
                     Marks.from_dict(cached)
                     if cached
@@ -253,7 +254,8 @@ class _Run:
                 if not cached:
                     self.base_scores.put(cache_key, marks.as_dict())
             base = Marks.from_dict(self.state.base[key]) if key in self.state.base else None
-            self.emit(report(exam, marks, base, step, from_cache=cached is not None))
+            seconds = 0.0 if cached else clock.seconds[Phase.EVALUATING]
+            self.emit(report(exam, marks, base, step, cached is not None, seconds))
         self.state.evaluated_step = step
 
     def _base_key(self, exam: Exam) -> str:

@@ -24,6 +24,7 @@ from ttrl_engine.errors import DataError, RunError, StudioError
 from ttrl_engine.events import Ending, Noted
 from ttrl_engine.problems import Problem, ProblemSet, load_problem_set
 from ttrl_engine.sampler import StopRequested
+from ttrl_engine.threads import wait_politely
 from worker import health, processes
 from worker.engine import BaseScoreTable, Engine, TorchEngine
 from worker.failures import classify, failure, first_line, redact
@@ -53,6 +54,7 @@ def main(engine: Engine | None = None, argv: Sequence[str] | None = None) -> int
     if not processes.end_with_parent(arguments.parent):
         return ORPHANED
     processes.offer_for_memory()
+    wait_politely()
     os.umask(0o077)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)

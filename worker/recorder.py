@@ -82,6 +82,8 @@ class Recorder:
         self._progress: Statement | None = None
         self._is_running = False
         self._pace = Pace()
+        self._evaluated_step = -1
+        self._evaluating_s = 0.0
         self._began_at = now()
         self._error: Exception | None = None
         self._flusher = threading.Thread(target=self._flush_often, name="recorder", daemon=True)
@@ -214,6 +216,10 @@ class Recorder:
         more = (event.gain, event.gain_low, event.gain_high, event.mean_length, event.truncated)
         numbers = [_number(value) for value in (*rates, *more)]
         self._add(_EVALUATION, *key, len(event.scores), event.num_samples, *numbers, event.from_cache)
+        if event.step != self._evaluated_step:
+            self._evaluated_step, self._evaluating_s = event.step, 0.0
+        self._evaluating_s += event.seconds
+        self._add(_METRIC, self._run_id, event.step, "seconds.evaluating", _number(self._evaluating_s))
         for score in event.scores:
             counts = (score.num_samples, score.num_correct, _text(score.maj_answer), score.maj_correct)
             self._add(_SCORE, *key, score.problem_id, *counts)

@@ -137,7 +137,7 @@ def evaluation(step: int) -> EvaluationFinished:
     gain = None if step == 0 else step / 100
     scores = (ProblemScore("p0", 4, 2, "1", True), ProblemScore("p1", 4, 0, None, False))
     rates = (0.3, 0.2, 0.4, 0.5, 0.4, 0.6, 0.7)
-    return EvaluationFinished(step, Split.ADAPT, "six sums", 4, *rates, gain, gain, gain, 12.0, 0.0, scores, False)
+    return EvaluationFinished(step, Split.ADAPT, "six sums", 4, *rates, gain, gain, gain, 12.0, 0.0, scores, False, 1.5)
 
 
 def misfortune(script: Mapping[str, str], step: int, folder: Path, emit: Emit) -> bool:

@@ -56,6 +56,7 @@ def test_every_event_has_its_rows(store: Store, run_id, claim):
         "consensus": 0.502,
         "grad_norm": None,
         "loss": math.sin(2),
+        "seconds.evaluating": 1.5,
         "seconds.sampling": 0.25,
         "seconds.updating": 0.5,
     }
