@@ -489,10 +489,11 @@ PRESETS: dict[str, Preset] = {
         changes={
             "data.benchmarks": ("bundled:sums-benchmark", "bundled:sums-hard"),
             "vote.max_new_tokens": 160,
-            "train.learning_rate": 4e-4,
+            "train.learning_rate": 2e-4,
             "train.epochs": 2,
             "evaluate.every_steps": 6,
             "evaluate.num_samples": 8,
+            "evaluate.max_problems": 64,
             "checkpoint.every_steps": 4,
         },
     ),

@@ -1,0 +1,1 @@
+"""The browser side and the command line."""

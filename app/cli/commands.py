@@ -1,0 +1,181 @@
+"""The commands of `ttrl-studio`. Each reads its options, calls one function, and turns errors into a sentence."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from ttrl_engine.config import PRESETS, RunConfig
+from ttrl_engine.errors import StudioError
+
+STATUS_MARKS = {"ok": "[green]ok  [/green]", "warning": "[yellow]note[/yellow]", "missing": "[red]miss[/red]"}
+GONE_WRONG = 1
+
+cli = typer.Typer(
+    name="ttrl-studio",
+    help="Make an open language model better at problems that have no answers, and see whether it worked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of everything stored [env: TTRL_STUDIO_DATA_DIR].", file_okay=False),
+]
+Host = Annotated[
+    str | None, typer.Option("--host", help="Address to listen on [env: TTRL_STUDIO_HOST]; 127.0.0.1 unless set.")
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", min=0, max=65535, help="Port to listen on [env: TTRL_STUDIO_PORT]; 0 takes a free one."),
+]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option("--allow-host", help="Another host name that browsers may use to get here; may be repeated."),
+]
+NoWorker = Annotated[bool, typer.Option("--no-worker", help="Only the pages; jobs wait until a worker runs.")]
+PresetName = Annotated[str | None, typer.Option("--preset", help=f"One of: {', '.join(PRESETS)}.")]
+
+
+def main() -> None:
+    """Run the command line; a StudioError becomes one sentence on stderr and exit status 1."""
+    try:
+        cli()
+    except StudioError as failure:
+        _errors().print(f"[bold red]{escape(str(failure))}[/bold red]", highlight=False, soft_wrap=True)
+        raise SystemExit(GONE_WRONG) from None
+
+
+@cli.command()
+def up(
+    data_dir: DataDir = None,
+    host: Host = None,
+    port: Port = None,
+    allow_host: AllowHost = None,
+    no_worker: NoWorker = False,
+) -> None:
+    """Start the pages and the worker, restart what dies, stop both cleanly on Ctrl-C or TERM."""
+    from app.cli.up import serve, settings_from
+
+    settings = settings_from(data_dir, host, port, tuple(allow_host or ()))
+    console = _errors()
+
+    def on_ready(url: str) -> None:
+        console.print(f"TTRL Studio is ready at [bold link={url}]{url}[/bold link]", highlight=False)
+        console.print(f"Everything is stored in {escape(str(settings.data_dir))}. Ctrl-C stops it.", highlight=False)
+
+    serve(settings, not no_worker, _reporter(console), on_ready)
+
+
+@cli.command()
+def demo(data_dir: DataDir = None, host: Host = None, port: Port = None) -> None:
+    """Start everything with the bundled problem sets in place, and say what to press."""
+    from app.cli.up import add_bundled_sets, serve, settings_from
+
+    settings = settings_from(data_dir, host, port)
+    add_bundled_sets(settings)
+    console = _errors()
+    console.print("Starting TTRL Studio. The first start takes a few seconds.")
+
+    def on_ready(url: str) -> None:
+        lines = (
+            "",
+            f"  Open [bold link={url}/new]{url}/new[/bold link] and press Start.",
+            "  The proposed run takes the bundled model and 128 unlabeled problems; no GPU, no download.",
+            "  You may close the page while it runs; a run that is interrupted goes on at the next start.",
+            f"  Everything is stored in {escape(str(settings.data_dir))}. Ctrl-C stops TTRL Studio.",
+            "",
+        )
+        for line in lines:
+            console.print(line, highlight=False, soft_wrap=True)
+
+    serve(settings, True, _reporter(console), on_ready)
+
+
+@cli.command()
+def run(
+    config_file: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="A YAML file; `ttrl-studio config` prints one.")
+    ] = None,
+    preset: PresetName = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, such as vote.num_votes=32; repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the run; one below the data folder unless set.", file_okay=False),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the events as JSON lines instead of bars.")] = False,
+) -> None:
+    """Run without a browser. Ctrl-C saves a checkpoint; the same command goes on from there."""
+    from app.cli.run import EXIT_CODES, json_emitter, resolve_config, run_in_terminal
+
+    config = resolve_config(config_file, preset, changes or [])
+    home = _data_dir(data_dir)
+    folder = out or home / "terminal-runs" / config.digest()
+    if as_json:
+        finished = run_in_terminal(config, folder, home, json_emitter(sys.stdout))
+    else:
+        from app.cli.progress import TerminalProgress
+
+        console = Console()
+        console.print(f"The run keeps its files in {escape(str(folder))}", highlight=False, soft_wrap=True)
+        with TerminalProgress(console) as progress:
+            finished = run_in_terminal(config, folder, home, progress.emit)
+    raise typer.Exit(EXIT_CODES[finished.ending])
+
+
+@cli.command()
+def config(preset: PresetName = None) -> None:
+    """Print a config as YAML, ready to be changed and given to `ttrl-studio run`."""
+    from app.cli.run import preset_config
+
+    sys.stdout.write((RunConfig() if preset is None else preset_config(preset)).to_yaml())
+
+
+@cli.command()
+def doctor(
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object.")] = False,
+) -> None:
+    """Say what is installed and what is missing. Exit status 1 if something essential is missing."""
+    from app.cli.doctor import examine
+
+    findings = examine(_data_dir(data_dir))
+    if as_json:
+        sys.stdout.write(json.dumps([finding.as_dict() for finding in findings], indent=2) + "\n")
+    else:
+        console = Console()
+        for finding in findings:
+            line = f"{STATUS_MARKS[finding.status]}  [bold]{escape(finding.name)}[/bold]  {escape(finding.detail)}"
+            console.print(line, highlight=False, soft_wrap=True)
+    raise typer.Exit(GONE_WRONG if any(finding.status == "missing" for finding in findings) else 0)
+
+
+def _data_dir(given: Path | None) -> Path:
+    from app.cli.up import user_data_dir
+    from worker.settings import Settings
+
+    if given is not None:
+        return given.expanduser().resolve()
+    settings = Settings()
+    return settings.data_dir if "data_dir" in settings.model_fields_set else user_data_dir()
+
+
+def _errors() -> Console:
+    """Messages go to stderr: stdout belongs to what a command was asked to print."""
+    return Console(stderr=True)
+
+
+def _reporter(console: Console) -> Callable[[str], None]:
+    return lambda message: console.print(f"[yellow]{escape(message)}[/yellow]", highlight=False, soft_wrap=True)

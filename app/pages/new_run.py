@@ -1,0 +1,270 @@
+"""New run: data, model, plan, review; then Start. `?set=ID` preselects a set, `?clone=RUN` begins from a run."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import yaml
+
+from app.choices import Choices, set_ref
+from app.components import escape, live, note, on_load, page_head, query_int
+from app.config_form import form_values, marks_css
+from app.pages.new_run_form import NewRunForm
+from app.pages.new_run_review import Review, Start, files_html, model_html, review, summary_html
+from app.services import Services
+from ttrl_engine.config import PRESETS, RunConfig, parse_config
+from ttrl_engine.errors import StudioError
+
+_LEAD = "An open model, your problems, no answers. The run goes on when this tab is closed."
+_MAX_IMPORT = 200_000
+_OPEN_RUN = "(address) => { if (address) window.location.assign(address); }"
+
+
+def build(services: Services) -> None:
+    """The page, inside its route."""
+    head = live(page_head("New run", _LEAD))
+    page = NewRunPage(services, NewRunForm(), head)
+    page.wire()
+
+
+class NewRunPage:
+    """Connects the form with what judges and starts it."""
+
+    def __init__(self, services: Services, form: NewRunForm, head: Any) -> None:
+        self.services, self.form, self.head = services, form, head
+        self.choices = Choices(services)
+        self.names = list(form.fields)
+        self.inputs = [form.start, *form.fields.values()]
+        self.judged = [form.summary, form.marks, form.go, form.model_facts, form.files, form.yaml, form.preset_text]
+        self.everything = [form.start, *form.fields.values(), *self.judged]
+
+    def wire(self) -> None:
+        """All events of the page."""
+        form = self.form
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        on_load(self.opened, None, [self.head, form.client_id, *self.everything])
+        gr.on(
+            [_edited(component) for component in form.fields.values()],
+            self.changed,
+            self.inputs,
+            self.judged,
+            trigger_mode="always_last",
+            **quiet,
+        )
+        # Only this one may ask the hub, so that typing in any other field never waits for a network.
+        form.fields["model.source"].input(
+            self.model_named, self.inputs, self.judged, trigger_mode="always_last", **quiet
+        )
+        for key, button in form.presets.items():
+            button.click(self._preset(key), self.inputs, self.everything, **quiet).then(
+                self.model_named, self.inputs, self.judged, **quiet
+            )
+        form.use_pasted.click(
+            self.imported, [form.pasted, *self.inputs], [form.import_message, *self.everything], **quiet
+        )
+        form.upload.upload(
+            self.imported_file, [form.upload, *self.inputs], [form.import_message, *self.everything], **quiet
+        )
+        form.go.click(
+            self.started,
+            [form.client_id, *self.inputs],
+            [form.redirect, form.message, *self.judged],
+            trigger_mode="once",
+            **quiet,
+        ).success(None, [form.redirect], None, js=_OPEN_RUN)
+
+    # --- what fills the form -------------------------------------------------------------------------------------
+
+    def opened(self, request: gr.Request) -> list[Any]:
+        """The form as its address says: empty, with a set chosen, or as a clone."""
+        start = Start("“Quick look”", PRESETS["quick-look"].config())
+        head = page_head("New run", _LEAD)
+        parent = query_int(request, "clone")
+        chosen = str(request.query_params.get("set", ""))
+        if parent is not None:
+            run = self.services.store.run(parent)
+            if run is None:
+                head += note(
+                    "That run is not here.",
+                    f"There is no run {parent} to clone; the form begins from a preset.",
+                    "warn",
+                )
+            else:
+                config = run.config.model_copy(update={"name": ""})
+                start = Start(f"run {run.id} “{run.name}”", config, run.id)
+                head = page_head(
+                    f"Clone of {run.name}",
+                    "Change what you like: the copy keeps its link to the run it came from.",
+                    document_title="New run",
+                )
+        elif chosen:
+            found = self.services.store.problem_set(chosen)
+            if found is None:
+                head += note(
+                    "That problem set is not here.", "Choose one of the list, or upload it under Problem sets.", "warn"
+                )
+            else:
+                changes: dict[str, Any] = {"data.problems": set_ref(found)}
+                if not found.source.startswith("bundled:"):
+                    changes["data.benchmarks"] = ()
+                start = Start(start.label, start.config.with_changes(**changes))
+        client_id = secrets.token_urlsafe(18)
+        return [head, client_id, *self._filled(start, start.config, choices=True)]
+
+    def _filled(self, start: Start, config: RunConfig, *, choices: bool = False) -> list[Any]:
+        values: list[Any] = form_values(config, self.names)
+        judged = self._judge(start, dict(zip(self.names, values, strict=True)))
+        if choices:
+            options = {
+                "data.problems": self.choices.set_choices(),
+                "data.benchmarks": self.choices.benchmark_choices(),
+                "model.source": self.choices.model_choices(),
+            }
+            values = [
+                gr.update(choices=options[name], value=value) if name in options else value
+                for name, value in zip(self.names, values, strict=True)
+            ]
+        return [_kept(start), *values, *judged]
+
+    def _preset(self, key: str) -> Any:
+        def chosen(*inputs: Any) -> list[Any]:
+            values = self._values(inputs[1:])
+            preset = PRESETS[key]
+            kept: dict[str, Any] = {"data.problems": str(values["data.problems"] or "") or "bundled:sums"}
+            # A preset that names no model or benchmarks has no opinion on them.
+            if key != "quick-look" and "model.source" not in preset.changes and values["model.source"]:
+                kept["model.source"] = values["model.source"]
+            if "data.benchmarks" not in preset.changes and values["data.benchmarks"]:
+                kept["data.benchmarks"] = values["data.benchmarks"]
+            config = preset.config().with_changes(**kept)
+            name = str(values["name"] or "")[:120]
+            return self._filled(Start(f"“{preset.name}”", config), config.model_copy(update={"name": name}))
+
+        return chosen
+
+    def imported(self, text: str, *_inputs: Any) -> list[Any]:
+        """A pasted config replaces every setting; one that cannot be used replaces none and says why."""
+        try:
+            if not text or not text.strip():
+                raise StudioError("There is nothing to import: paste a config, such as `vote: {num_votes: 32}`.")
+            config = _parse(text)
+        except StudioError as failure:
+            message = note("Not imported.", str(failure), "bad", alert=True)
+            return [f'<div class="tt">{message}</div>', *[gr.skip() for _ in self.everything]]
+        message = note(
+            "Imported.", "Every setting was taken from the file; what it leaves out has its default.", "good"
+        )
+        return [f'<div class="tt">{message}</div>', *self._filled(Start("the imported file", config), config)]
+
+    def imported_file(self, path: str | None, *inputs: Any) -> list[Any]:
+        """The same for an uploaded file."""
+        try:
+            file = Path(path or "")
+            text = file.read_text(encoding="utf-8") if file.stat().st_size <= _MAX_IMPORT else "x" * (_MAX_IMPORT + 1)
+        except (OSError, UnicodeDecodeError):
+            message = note(
+                "Not imported.",
+                "The file is not UTF-8 text. Save the config as YAML or JSON and open it again.",
+                "bad",
+                alert=True,
+            )
+            return [f'<div class="tt">{message}</div>', *[gr.skip() for _ in self.everything]]
+        return self.imported(text, *inputs)
+
+    # --- judging and starting ------------------------------------------------------------------------------------
+
+    def _values(self, values: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(self.names, values, strict=True))
+
+    def _judge(self, start: Start, values: dict[str, Any]) -> list[Any]:
+        return self._shown(review(self.choices, values, start), start, values)
+
+    def _shown(self, judged: Review, start: Start, values: dict[str, Any]) -> list[Any]:
+        config = judged.reading.config
+        return [
+            summary_html(self.choices, judged, start),
+            marks_css(judged.errors, judged.changed, _preset_css(start)),
+            gr.update(value=judged.button, interactive=judged.can_start),
+            model_html(str(values["model.source"] or ""), judged.model),
+            files_html(config),
+            config.to_yaml() if config else "# Some settings cannot be read yet; see the summary.",
+            _preset_html(start),
+        ]
+
+    def changed(self, *inputs: Any) -> list[Any]:
+        """Somebody edited a field: judge again. No field is written to."""
+        return self._judge(_start(inputs[0]), self._values(inputs[1:]))
+
+    def model_named(self, *inputs: Any) -> list[Any]:
+        """Another model was named: look it up, wherever it is."""
+        values = self._values(inputs[1:])
+        self._check_model(values)
+        return self._judge(_start(inputs[0]), values)
+
+    def _check_model(self, values: dict[str, Any]) -> None:
+        source = str(values["model.source"] or "").strip()
+        if source:
+            self.choices.check(source, str(values["model.revision"] or "").strip() or None)
+
+    def started(self, client_id: str, *inputs: Any) -> list[Any]:
+        """Queue the run. The same form sent twice gives the same run: the store knows its client id."""
+        start, values = _start(inputs[0]), self._values(inputs[1:])
+        self._check_model(values)
+        judged = review(self.choices, values, start)
+        config = judged.reading.config
+        if not judged.can_start or config is None or judged.problem_set is None:
+            message = note("Not started.", f"{judged.button}: see the summary above.", "bad", alert=True)
+            return ["", f'<div class="tt">{message}</div>', *self._shown(judged, start, values)]
+        try:
+            run_id = self.services.desk.submit_run(
+                config, f"{client_id}-{config.digest()}", judged.problem_set.id, start.parent_run_id
+            )
+        except StudioError as failure:
+            message = note("Not started.", str(failure), "bad", alert=True)
+            return ["", f'<div class="tt">{message}</div>', *self._shown(judged, start, values)]
+        done = note("Started.", f"Run {run_id} is in the queue; its page opens now.", "good")
+        return [f"/run?id={run_id}", f'<div class="tt">{done}</div>', *[gr.skip() for _ in self.judged]]
+
+
+def _edited(component: Any) -> Any:
+    """The event of an edit. A text box fires `input` for keys only, not for pasted text; `change` it always fires."""
+    return component.change if isinstance(component, gr.Textbox) else component.input
+
+
+def _preset_html(start: Start) -> str:
+    summary = next((p.summary for p in PRESETS.values() if start.label == f"“{p.name}”"), "")
+    words = f"<b>{escape(start.label)}</b> {escape(summary)}" if summary else f"Began from {escape(start.label)}."
+    return f'<p class="tt-muted">{words}</p>'
+
+
+def _preset_css(start: Start) -> str:
+    key = next((key for key, preset in PRESETS.items() if start.label == f"“{preset.name}”"), None)
+    return (
+        f"#preset-{key}{{border-color:var(--tt-accent);background:var(--tt-accent-soft);color:var(--tt-accent)}}"
+        if key
+        else ""
+    )
+
+
+def _parse(text: str) -> RunConfig:
+    if len(text) > _MAX_IMPORT:
+        raise StudioError(f"That is too long for a config: more than {_MAX_IMPORT:,} characters.")
+    try:
+        return parse_config(yaml.safe_load(text))
+    except (yaml.YAMLError, RecursionError) as failure:
+        raise StudioError(f"This is not valid YAML: {str(failure)[:400]}") from None
+
+
+def _kept(start: Start) -> dict[str, Any]:
+    return {"label": start.label, "config": json.loads(start.config.model_dump_json()), "parent": start.parent_run_id}
+
+
+def _start(kept: dict[str, Any]) -> Start:
+    if not kept:
+        return Start("“Quick look”", PRESETS["quick-look"].config())
+    return Start(kept["label"], parse_config(kept["config"]), kept["parent"])

@@ -1,0 +1,238 @@
+"""The charts of a run: from rows of the store to what the browser draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from app.charts import NO_REFERENCES, Baseline, Chart, Mark, Series
+from app.evaluations import SplitSeries, split_series
+from app.format import interval, percent, points
+from worker.rows import AlarmRow, EvaluationRow, NoteRow, RunRow, SeriesPoint
+
+BUCKET_BAND = "the least and greatest value of the steps drawn as one"
+INTERVAL_BAND = "the 95 % interval over problems"
+
+METRICS: tuple[str, ...] = (
+    "consensus",
+    "margin",
+    "label_accuracy",
+    "reward_accuracy",
+    "truth_share",
+    "reward_mean",
+    "num_classes",
+    "entropy",
+    "length_mean",
+    "length_max",
+    "truncated_share",
+    "unparsed_share",
+    "abstained_share",
+    "flip_share",
+    "top_label_share",
+    "unanimous_share",
+    "zero_advantage_share",
+    "kl_step",
+    "kl_base",
+    "grad_norm",
+    "loss",
+    "learning_rate",
+    "clip_share",
+    "sampler_mismatch",
+    "rollouts_per_s",
+    "seconds.sampling",
+    "seconds.voting",
+    "seconds.updating",
+    "seconds.evaluating",
+    "seconds.saving",
+)
+
+All = Mapping[str, Sequence[SeriesPoint]]
+
+
+def learning_charts(
+    run: RunRow, data: All, evaluations: Sequence[EvaluationRow], alarms: Sequence[AlarmRow], notes: Sequence[NoteRow]
+) -> list[Chart]:
+    """What tells whether the run learns the right thing."""
+    marks = event_marks(alarms, notes)
+    splits = split_series(evaluations)
+    own = [each for each in splits if each.split != "benchmark"]
+    benchmarks = [each for each in splits if each.split == "benchmark"]
+    unknown = "" if run.set_num_references else NO_REFERENCES
+    draw = partial(chart, run, x_max=run.total_steps, marks=marks)
+    charts = [
+        draw(
+            "consensus",
+            "Consensus",
+            "share",
+            [line(data, "consensus", "Consensus", 1), line(data, "margin", "Margin to the second answer", 6)],
+        ),
+        draw(
+            "labels",
+            "Pseudo-label and reward accuracy",
+            "share",
+            [
+                line(data, "label_accuracy", "Pseudo-label accuracy", 3),
+                line(data, "reward_accuracy", "Reward accuracy", 2),
+            ],
+            missing=unknown,
+        ),
+        accuracy_chart(run, "accuracy", "pass@1 on this problem set", own, marks, unknown),
+    ]
+    if benchmarks or run.config.data.benchmarks:
+        charts.append(accuracy_chart(run, "benchmarks", "pass@1 on benchmarks", benchmarks, marks, ""))
+    charts += [
+        draw("reward", "Mean reward", "share", [line(data, "reward_mean", "Mean reward", 1)]),
+        draw("classes", "Distinct answers per problem", "count", [line(data, "num_classes", "Distinct answers", 4)]),
+        draw("entropy", "Entropy per token", "nats", [line(data, "entropy", "Entropy", 7)]),
+        draw(
+            "length",
+            "Answer length",
+            "tokens",
+            [line(data, "length_mean", "Mean length", 2), line(data, "length_max", "Longest", 8)],
+        ),
+    ]
+    return charts
+
+
+def detail_charts(run: RunRow, data: All, alarms: Sequence[AlarmRow], notes: Sequence[NoteRow]) -> list[Chart]:
+    """What explains the first: unreadable answers, stability of labels, the update, the time."""
+    draw = partial(chart, run, x_max=run.total_steps, marks=event_marks(alarms, notes))
+    votes = [
+        line(data, "truncated_share", "Cut off", 2),
+        line(data, "unparsed_share", "Unreadable", 5),
+        line(data, "abstained_share", "No label elected", 8),
+    ]
+    labels = [
+        line(data, "flip_share", "Labels that changed", 4),
+        line(data, "top_label_share", "Most common label", 5),
+        line(data, "unanimous_share", "Unanimous votes", 3),
+        line(data, "zero_advantage_share", "Nothing to learn", 8),
+    ]
+    shift = [
+        line(data, "kl_step", "Shift in one step", 1),
+        *([line(data, "kl_base", "Distance to the base model", 2)] if data.get("kl_base") else []),
+    ]
+    return [
+        draw("votes-lost", "Votes that do not count", "share", votes),
+        draw("labels-stable", "Stability of the labels", "share", labels),
+        draw("shift", "Shift of the policy per token", "nats", shift),
+        draw("gradient", "Gradient norm before clipping", "1", [line(data, "grad_norm", "Gradient norm", 7)]),
+        draw("loss", "Loss", "1", [line(data, "loss", "Loss", 8)]),
+        draw("rate", "Learning rate", "1", [line(data, "learning_rate", "Learning rate", 6)]),
+        draw("speed", "Votes sampled per second", "count", [line(data, "rollouts_per_s", "Votes per second", 3)]),
+        time_chart(run, data),
+    ]
+
+
+def chart(
+    run: RunRow,
+    name: str,
+    title: str,
+    unit: str,
+    series: Sequence[Series],
+    *,
+    x_max: int | None,
+    marks: Sequence[Mark],
+    missing: str = "",
+) -> Chart:
+    """One chart over the steps, its file named after the run."""
+    end = x_max if run.job.is_active else None
+    return Chart(name, title, series, unit, marks=marks, missing=missing, x_max=end, file=f"run-{run.id}-{name}")
+
+
+def line(data: All, name: str, title: str, color: int) -> Series:
+    """One metric; the band shows what the bucket's mean hides, and is left out where every step has its own point."""
+    points_ = data.get(name, ())
+    if all(low == high for _, _, low, high in points_):
+        return Series(title, [(step, mean) for step, mean, _, _ in points_], color)
+    return Series(title, list(points_), color, band=BUCKET_BAND)
+
+
+def accuracy_chart(
+    run: RunRow, name: str, title: str, splits: Sequence[SplitSeries], marks: Sequence[Mark], missing: str
+) -> Chart:
+    """pass@1 with intervals; dashed: what the base model reaches alone and by vote."""
+    colors = (3, 1, 2, 4, 7, 5, 6, 8)
+    series = []
+    for split, color in zip(splits, colors, strict=False):
+        points_ = [(row.step, row.avg, row.avg_low, row.avg_high) for row in split.rows]
+        series.append(
+            Series(
+                f"{split.title} (n = {split.num_problems})",
+                points_,
+                color,
+                band=INTERVAL_BAND,
+                whiskers=len(points_) <= 16,
+            )
+        )
+    baselines = _base_lines(splits, colors)
+    return Chart(
+        name,
+        title,
+        series,
+        "share",
+        baselines=baselines,
+        marks=marks,
+        missing=missing,
+        smooth=False,
+        text=accuracy_sentence(splits) or "",
+        x_max=run.total_steps if run.job.is_active else max(run.step, 1),
+        file=f"run-{run.id}-{name}",
+    )
+
+
+def _base_lines(splits: Sequence[SplitSeries], colors: Sequence[int]) -> list[Baseline]:
+    """The lines to beat: base pass@1 and base vote of the trained problems; of benchmarks the base vote each."""
+    found = []
+    for split, color in zip(splits, colors, strict=False):
+        base = split.base
+        if base is None or split.split == "held_out":
+            continue
+        if split.split == "adapt" and base.avg is not None:
+            found.append(Baseline("Base pass@1, adapt", base.avg, 8))
+        if base.maj is not None:
+            name = "adapt" if split.split == "adapt" else split.problem_set.removeprefix("bundled:")
+            found.append(
+                Baseline(f"Base vote maj@{base.num_samples}, {name}", base.maj, 4 if split.split == "adapt" else color)
+            )
+    return found
+
+
+def accuracy_sentence(splits: Sequence[SplitSeries]) -> str:
+    """Each split in words: from base to newest, with the gain's interval."""
+    parts = []
+    for split in splits:
+        row = split.newest
+        if row.step and row.gain is not None and split.base is not None:
+            gain = f"{points(row.gain)} {interval(row.gain_low, row.gain_high, signed=True)}".rstrip()
+            parts.append(
+                f"{split.title}: {percent(split.base.avg)} at the base to {percent(row.avg)} at step "
+                f"{row.step} ({gain})"
+            )
+        else:
+            parts.append(f"{split.title}: base {percent(row.avg)}")
+    return "; ".join(parts) + "." if parts else ""
+
+
+def time_chart(run: RunRow, data: All) -> Chart:
+    """Seconds of each step, stacked by phase."""
+    phases = (
+        ("sampling", "Sampling", 1),
+        ("voting", "Voting", 4),
+        ("updating", "Updating", 2),
+        ("evaluating", "Evaluating", 3),
+        ("saving", "Saving", 8),
+    )
+    series = [
+        Series(title, [(step, mean) for step, mean, _, _ in data[f"seconds.{name}"]], color)
+        for name, title, color in phases
+        if data.get(f"seconds.{name}")
+    ]
+    return Chart("time", "Time per step", series, "s", kind="stack", smooth=False, file=f"run-{run.id}-time")
+
+
+def event_marks(alarms: Sequence[AlarmRow], notes: Sequence[NoteRow]) -> list[Mark]:
+    """Alarms and warnings where they happened."""
+    found = [Mark(alarm.step, f"Alarm: {alarm.message}", "alarm") for alarm in alarms]
+    found += [Mark(note.step, note.message, "event") for note in notes if note.level != "info" and note.step > 0]
+    return found[-40:]
