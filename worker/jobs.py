@@ -6,7 +6,7 @@ from typing import Any
 
 from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import DataError
-from ttrl_engine.problems import load_problem_set
+from ttrl_engine.problems import BUNDLED_PREFIX, load_problem_set
 from worker.queue import Doorbell
 from worker.states import JobState
 from worker.store import Store
@@ -27,6 +27,8 @@ class JobDesk:
 
         Without a `problem_set_id` the set is the one the config names. Raises DataError or ConfigError.
         """
+        for ref in config.data.benchmarks:
+            self.problem_set(ref)
         set_id = problem_set_id or self.problem_set(config.data.problems)
         run_id = self.store.submit_run(config, client_id, set_id, parent_run_id)
         self._doorbell.ring()
@@ -39,15 +41,18 @@ class JobDesk:
         return comparison_id
 
     def problem_set(self, ref: str) -> str:
-        """The id of the stored set behind `set:ID`, `bundled:NAME` or a file, which is stored if it is not yet.
+        """The id of the stored set behind `set:ID` or `bundled:NAME`, which is stored if it is not yet.
 
-        Raises DataError if there is none or it cannot be used.
+        A config comes from a browser, so a path in it is refused: it would let anybody read files of this machine.
+        Raises DataError if there is no such set.
         """
         if ref.startswith(SET_PREFIX):
             set_id = ref.removeprefix(SET_PREFIX)
             if self.store.problem_set(set_id) is None:
                 raise DataError(f"There is no problem set {set_id!r}. It may have been removed; upload it again.")
             return set_id
+        if not ref.startswith(BUNDLED_PREFIX):
+            raise DataError(f"{ref!r} is no problem set of this Studio. Upload the file under Problem sets first.")
         return self.store.add_problem_set(load_problem_set(ref), source=ref)
 
     def pause(self, job_id: int) -> JobState:

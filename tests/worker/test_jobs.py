@@ -155,6 +155,16 @@ def test_a_set_that_was_removed_is_named_by_the_desk(store: Store, set_id):
         desk.problem_set("set:gone")
 
 
+@pytest.mark.parametrize("path", ["/etc/passwd", "../app.db", "sums.csv"])
+def test_a_config_from_a_browser_names_no_file(store: Store, set_id, path: str):
+    desk = JobDesk(store)
+    with pytest.raises(DataError, match="Upload the file"):
+        desk.submit_run(RunConfig().with_changes(**{"data.problems": path}), "x")
+    with pytest.raises(DataError, match="Upload the file"):
+        desk.submit_run(RunConfig().with_changes(**{"data.benchmarks": (path,)}), "y", set_id)
+    assert store.queue() == []
+
+
 def test_only_a_run_that_has_ended_is_archived(store: Store, submit):
     run_id = submit()
     with pytest.raises(StudioError, match="Cancel it first"):
