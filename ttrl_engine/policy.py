@@ -101,6 +101,8 @@ class Policy:
             if train.gradient_checkpointing:
                 module.enable_input_require_grads()  # type: ignore[no-untyped-call]  # transformers' own
             trained = get_peft_model(module, lora)
+            # The name that the config gives, not where this machine keeps it: an adapter travels.
+            trained.peft_config["default"].base_model_name_or_path = model.source
         tokens = train.tokens_per_batch or (16_384 if device.type == "cuda" else 1_024)
         policy = cls(trained, tokenizer, tokens, model.source)
         policy.lora_rank = model.lora_rank if model.method == "lora" else 0
@@ -286,6 +288,7 @@ class Policy:
         """Write the policy: a peft adapter, or the full model, with the tokenizer; safetensors in either case."""
         self.model.save_pretrained(str(folder), safe_serialization=True)
         self.tokenizer.save_pretrained(str(folder))
+        (folder / "README.md").write_text(_card(self.source, isinstance(self.model, PeftModel)), encoding="utf-8")
 
     def load_weights(self, folder: Path) -> None:
         """Take over the weights that `save` wrote, exactly."""
@@ -332,6 +335,24 @@ class _Totals:
             num_tokens=self.tokens,
             num_optimizer_steps=self.steps,
         )
+
+
+def _card(source: str, is_adapter: bool) -> str:
+    """What a saved folder is and how it is loaded; in place of the empty template that the libraries write."""
+    if is_adapter:
+        lines = [
+            f'base = AutoModelForCausalLM.from_pretrained("{source}")',
+            'model = PeftModel.from_pretrained(base, ".")',
+        ]
+    else:
+        lines = ['model = AutoModelForCausalLM.from_pretrained(".")']
+    what = "A LoRA adapter for" if is_adapter else "All weights of"
+    code = "\n".join(lines)
+    return (
+        f"# {source}, adapted\n\n{what} `{source}`, trained with TTRL Studio: by the\n"
+        "votes of its own answers (test-time reinforcement learning), without reference answers.\n\n"
+        f"```python\n{code}\n```\n"
+    )
 
 
 def micro_batches(rows: Sequence[TrainRow], max_tokens: int) -> Iterator[list[TrainRow]]:

@@ -75,6 +75,11 @@ def review(choices: Choices, values: Mapping[str, Any], start: Start) -> Review:
     elif model is not None and not model.ok:
         blockers.append("This model cannot be used")
         errors["model.source"] = model.reason
+    window = model.context_tokens if model is not None and model.ok else None
+    if window and reading.config and reading.config.vote.max_new_tokens >= window:
+        errors["vote.max_new_tokens"] = (
+            f"The model's window of {window:,} tokens must hold problem and answer. Choose less than {window:,}."
+        )
     errors |= _benchmark_errors(choices, values.get("data.benchmarks") or ())
     plan = _plan(choices, reading.config, found, model) if reading.config and found else None
     if plan is not None and plan.num_adapt < 2:

@@ -76,6 +76,7 @@ def test_the_default_form_can_start(services: Services, ids: dict[str, int]):
         ("model.source", "", "Choose a model to start"),
         ("model.source", "/etc", "This model cannot be used"),
         ("vote.num_votes", 1, "Fix “Votes per problem (N)” to start"),
+        ("vote.max_new_tokens", 1024, "Fix “Longest answer (tokens)” to start"),
         ("data.benchmarks", ["/etc/passwd"], "Fix “Benchmarks” to start"),
     ],
 )
