@@ -12,6 +12,7 @@
       this.charts = new Map();
       this.zoom = null;
       this.bar = make("div", "tt-board-bar", place);
+      this.bar.hidden = true; // until there are charts to share it
       this.smoothButton = make("button", "tt-toggle", this.bar, "Smooth");
       this.smoothButton.type = "button";
       this.smoothButton.title = "Draw a moving average over the raw values";

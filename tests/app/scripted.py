@@ -318,7 +318,7 @@ def furnish(store: Store) -> dict[str, int]:
     labelled = problem_set("two-step sums", references=True)
     unlabelled = problem_set("my problems", references=False)
     ids = {
-        "finished": Player(store, Script("Sums, full weights", labelled, total_steps=60, steps=60, alarm_at=38)).play(),
+        "finished": Player(store, Script("Sums, overnight", labelled, total_steps=60, steps=60, alarm_at=38)).play(),
         "failed": Player(store, Script("Too many votes", labelled, steps=7, seed=3, ends=JobState.FAILED)).play(),
         "unlabelled": Player(
             store, Script("My problems " + HOSTILE, unlabelled, total_steps=30, steps=30, seed=5, learns=0.4)

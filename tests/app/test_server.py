@@ -53,7 +53,7 @@ def test_weights_download_as_a_valid_archive(studio):
     answer = httpx.get(f"{studio.url}/download/runs/{studio.runs['finished']}/adapter.zip")
     archive = zipfile.ZipFile(io.BytesIO(answer.content))
     assert archive.testzip() is None
-    folder = f"run-{studio.runs['finished']}-weights"
+    folder = f"run-{studio.runs['finished']}-adapter"
     assert set(archive.namelist()) == {f"{folder}/adapter_config.json", f"{folder}/adapter_model.safetensors"}
 
 
