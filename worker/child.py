@@ -197,11 +197,15 @@ def _weights(store: Store, run: RunRow, step: int | None) -> Path:
 
 
 def _problem(store: Store, run: RunRow, comparison: ComparisonRow) -> Problem:
-    """The problem of the set, with its choices, if one was picked and not changed; else what was typed."""
+    """The problem of one of the run's sets, with its choices, if it was picked and not changed; else what was typed."""
     if comparison.problem_id is not None:
         known = store.problem(run.set_id, comparison.problem_id)
         if known is not None and known.prompt == comparison.prompt:
             return Problem(known.problem_id, known.prompt, known.choices)
+        for benchmark in _benchmarks(store, run.config.data.benchmarks).values():
+            for problem in benchmark.problems:
+                if (problem.id, problem.prompt) == (comparison.problem_id, comparison.prompt):
+                    return problem
     return Problem("typed", comparison.prompt)
 
 
