@@ -18,7 +18,7 @@ from ttrl_engine.problems import Problem
 from ttrl_engine.prompts import PromptFormat, stop_ids
 from ttrl_engine.sampler import SampleRequest, SamplingParams, StopRequested, stream_of
 from ttrl_engine.tasks import get_task
-from ttrl_engine.torch_sampler import TorchSampler
+from ttrl_engine.torch_sampler import MAX_ROWS, TorchSampler, cache_budget
 from ttrl_engine.vote import elect
 
 
@@ -98,15 +98,11 @@ def _ask(
     on_progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> Side:
-    sampler = TorchSampler(lambda: model, 4 << 30, 512)
+    sampler = TorchSampler(lambda: model, cache_budget(model.device), MAX_ROWS)
     request = SampleRequest(prompts.ids(problem), num_samples, stream_of(seed, "compare", problem.prompt))
     [rollouts] = sampler.sample([request], params, on_progress, should_stop)
     task = prompts.task
-    texts = [str(prompts.tokenizer.decode(list(rollout.tokens), skip_special_tokens=True)) for rollout in rollouts]
-    extractions = [
-        task.extract(text, problem, truncated=rollout.finish == "length")
-        for text, rollout in zip(texts, rollouts, strict=True)
-    ]
+    texts, extractions = prompts.read(problem, rollouts)
     election = elect(extractions, task, problem)
     class_of = {i: n for n, each in enumerate(election.classes) for i in each.members}
     answers = tuple(

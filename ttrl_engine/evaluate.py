@@ -13,7 +13,7 @@ from ttrl_engine.config import EvalConfig
 from ttrl_engine.events import EvaluationFinished, ProblemScore, Split
 from ttrl_engine.problems import Problem, References
 from ttrl_engine.prompts import PromptFormat
-from ttrl_engine.sampler import Rollout, Sampler, SampleRequest, SamplingParams, ShouldStop, stream_of
+from ttrl_engine.sampler import Sampler, SampleRequest, SamplingParams, ShouldStop, stream_of
 from ttrl_engine.stats import avg_at_k, bootstrap_interval, maj_at_k, paired_gain, pass_at_k
 from ttrl_engine.vote import elect
 
@@ -104,7 +104,6 @@ def take_exam(
     config: EvalConfig,
     params: SamplingParams,
     stream: int,
-    decode: Callable[[Rollout], str],
     on_progress: Callable[[int, int], None],
     should_stop: ShouldStop,
 ) -> Marks:
@@ -120,9 +119,7 @@ def take_exam(
     scores = []
     for problem, rollouts in zip(exam.problems, answers, strict=True):
         task = prompts.task
-        extractions = [
-            task.extract(decode(rollout), problem, truncated=rollout.finish == "length") for rollout in rollouts
-        ]
+        _, extractions = prompts.read(problem, rollouts)
         election = elect(extractions, task, problem, tie="first_sampled")
         reference = exam.references[problem.id]
         right = [task.equivalent(each.answer, reference, problem) for each in election.classes]

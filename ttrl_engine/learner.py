@@ -122,12 +122,9 @@ class Learner:
 
     def _count(self, problem: Problem, prompt_ids: tuple[int, ...], rollouts: Sequence[Rollout]) -> Ballot:
         vote, task = self.config.vote, self.prompts.task
-        texts = tuple(self.decode(rollout) for rollout in rollouts)
+        texts, extractions = self.prompts.read(problem, rollouts)
         election = elect(
-            [
-                task.extract(text, problem, truncated=rollout.finish == "length")
-                for text, rollout in zip(texts, rollouts, strict=True)
-            ],
+            extractions,
             task,
             problem,
             tie=vote.tie,
@@ -137,7 +134,7 @@ class Learner:
         earned = rewards(election)
         # Vote-then-sample: all N elect the label, the first K as they were sampled enter the update.
         trained = advantages(earned[: vote.num_trained], self.config.train.advantage)
-        return Ballot(problem, prompt_ids, tuple(rollouts), texts, election, tuple(earned), tuple(trained))
+        return Ballot(problem, prompt_ids, tuple(rollouts), tuple(texts), election, tuple(earned), tuple(trained))
 
     def learn(
         self,
@@ -161,11 +158,6 @@ class Learner:
             self.sampler.sync()
         on_phase(Phase.UPDATING, 1, 1)
         return StepOutcome(step, tuple(ballots), stats, rate, shift)
-
-    def decode(self, rollout: Rollout) -> str:
-        """The text of a rollout, end tokens left out."""
-        text = self.policy.tokenizer.decode(list(rollout.tokens), skip_special_tokens=True)
-        return text if isinstance(text, str) else "".join(text)
 
     def _shift(self, ballots: Sequence[Ballot]) -> float:
         rows: list[TrainRow] = []

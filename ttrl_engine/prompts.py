@@ -1,4 +1,4 @@
-"""From a problem to the tokens that the model reads."""
+"""From a problem to the tokens that the model reads, and from its tokens back to text and answer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from ttrl_engine.config import DataConfig
 from ttrl_engine.errors import DataError
 from ttrl_engine.models import suffix_for
 from ttrl_engine.problems import Problem
-from ttrl_engine.tasks.base import Task
+from ttrl_engine.sampler import Rollout
+from ttrl_engine.tasks.base import Extraction, Task
 
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """How a run writes its prompts; the same for training, evaluation and comparison."""
+    """How a run writes its prompts and reads the answers; the same for training, evaluation and comparison."""
 
     tokenizer: PreTrainedTokenizerBase
     task: Task
@@ -50,6 +51,15 @@ class PromptFormat:
         if self.data.system_prompt:
             messages.insert(0, {"role": "system", "content": self.data.system_prompt})
         return tuple(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+
+    def read(self, problem: Problem, rollouts: Sequence[Rollout]) -> tuple[list[str], list[Extraction]]:
+        """The texts of the rollouts, end tokens left out, and the answer found in each."""
+        texts = [str(self.tokenizer.decode(list(rollout.tokens), skip_special_tokens=True)) for rollout in rollouts]
+        answers = [
+            self.task.extract(text, problem, truncated=rollout.finish == "length")
+            for text, rollout in zip(texts, rollouts, strict=True)
+        ]
+        return texts, answers
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_eos: int | Sequence[int] | None) -> tuple[int, ...]:

@@ -17,6 +17,8 @@ from ttrl_engine.sampler import OnProgress, Rollout, SampleRequest, SamplingPara
 
 # Dropping rows copies the cache, so it waits until a quarter of the rows in the batch have ended.
 COMPACT_BELOW = 0.75
+# Rows that are decoded at once; more would not be faster.
+MAX_ROWS = 512
 
 
 class TorchSampler:
@@ -214,6 +216,14 @@ def _nucleus(logits: torch.Tensor, top_p: float) -> torch.Tensor:
     probabilities = ordered.softmax(dim=-1)
     outside = probabilities.cumsum(dim=-1) - probabilities >= top_p
     return torch.full_like(logits, -torch.inf).scatter(-1, order, ordered.masked_fill(outside, -torch.inf))
+
+
+def cache_budget(device: torch.device) -> int:
+    """Bytes for the key-value cache: on a GPU two fifths of what is free, on a CPU 4 GiB."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * 0.4)
+    return 4 << 30
 
 
 def _cache_bytes_per_token(config: Any) -> int:

@@ -44,12 +44,10 @@ from ttrl_engine.safeguards import Safeguards
 from ttrl_engine.sampler import Sampler, SamplingParams, StopRequested, stream_of
 from ttrl_engine.tasks import get_task
 from ttrl_engine.threads import default_threads
-from ttrl_engine.torch_sampler import TorchSampler
+from ttrl_engine.torch_sampler import MAX_ROWS, TorchSampler, cache_budget
 from ttrl_engine.vllm_sampler import VllmSampler, vllm_installed
 
 PROGRESS_INTERVAL_S = 0.25
-# Rows that the torch sampler decodes at once; more would not be faster.
-MAX_ROWS = 512
 
 
 def run(
@@ -141,7 +139,7 @@ class _Run:
             tokens = config.data.max_prompt_tokens + config.vote.max_new_tokens
             window = getattr(policy.base.config, "max_position_embeddings", tokens)
             return VllmSampler(policy, config.model.source, config.model.revision, min(tokens, window), config.seed)
-        return TorchSampler(lambda: policy.base, _cache_bytes(policy.device), MAX_ROWS)
+        return TorchSampler(lambda: policy.base, cache_budget(policy.device), MAX_ROWS)
 
     def go(self) -> RunFinished:
         """Until done, stopped or alarmed."""
@@ -243,7 +241,6 @@ class _Run:
                         self.config.evaluate,
                         self.exam_params,
                         stream_of(self.config.seed, "exam", step, *exam.key),
-                        self.learner.decode,
                         on_progress,
                         self.should_stop,
                     )
@@ -393,14 +390,6 @@ class _Run:
 
     def _note(self, step: int, level: str, message: str) -> None:
         self.emit(Noted(step, level, message))
-
-
-def _cache_bytes(device: torch.device) -> int:
-    """Memory for the sampler's key-value cache: on a GPU two fifths of what is free, on a CPU 4 GiB."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free * 0.4)
-    return 4 << 30
 
 
 def _device_name(device: torch.device) -> str:
