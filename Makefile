@@ -4,6 +4,8 @@ VENV ?= .venv
 EXTRAS ?=
 PORT ?=
 DATA_DIR ?=
+# Options of `python -m benchmarks.engine_vs_trl`, such as --device cuda --shape qwen2.5-1.5b.
+BENCH_FLAGS ?=
 # Optional: the index of PyTorch's wheels without CUDA, a tenth of the download on a Linux machine without a GPU. Its
 # address is on PyTorch's installation page; asked first where it is set.
 TORCH_CPU_INDEX ?=
@@ -16,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 comma := ,
 UP_FLAGS := $(if $(PORT),--port $(PORT)) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-.PHONY: help demo up test test-fast test-vllm check lint types docs docs-check format model bench-demo screenshots doctor clean
+.PHONY: help demo up test test-fast test-vllm check lint types docs docs-check format model bench-demo bench-engine screenshots doctor clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,13 +27,14 @@ help:
 	@echo "make test-vllm    the vLLM sampler against vLLM's CPU build (several GB, an environment of its own)"
 	@echo "make check        what CI runs: lint, types, docs-check, test"
 	@echo "make bench-demo   the default demo job without a browser, measured"
+	@echo "make bench-engine a step of ours against TRL's, measured (TRL in an environment of its own, about 20 minutes)"
 	@echo "make model        train the bundled model and write the bundled problem sets again"
 	@echo "make screenshots  take the README's pictures again (needs Chromium)"
 	@echo "make doctor       what is installed, GPU, disk, versions"
 	@echo "make docs         write the generated parts of README.md again"
 	@echo "make format       let ruff sort imports and mend what it can"
 	@echo "make clean        remove the virtual environment and caches; data folders stay"
-	@echo "Variables: PYTHON, VENV, EXTRAS=gpu, PORT, DATA_DIR, TORCH_CPU_INDEX"
+	@echo "Variables: PYTHON, VENV, EXTRAS=gpu, PORT, DATA_DIR, TORCH_CPU_INDEX, BENCH_FLAGS"
 
 # One stamp per set of extras: a changed pin or another extra installs again, nothing else does.
 RUNTIME := $(VENV)/.installed$(if $(EXTRAS),-$(subst $(comma),-,$(EXTRAS)))
@@ -110,6 +113,19 @@ check: lint types docs-check test
 
 model: $(RUNTIME)
 	@$(BIN)/python -m ttrl_engine.bundled.make
+
+# TRL's GRPOTrainer against our engine. TRL gets an environment of its own; no other target needs it.
+bench-engine: $(RUNTIME) $(VENV)-trl/.installed
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.engine_vs_trl --trl-python $(VENV)-trl/bin/python $(BENCH_FLAGS)
+
+$(VENV)-trl/.installed: benchmarks/requirements-trl.txt constraints.txt
+	@echo "Installing TRL into $(VENV)-trl"
+	@$(PYTHON) -m venv $(VENV)-trl
+	@if [ -n "$(TORCH_CPU_INDEX)" ]; then \
+		$(VENV)-trl/bin/pip install --quiet --retries 0 --timeout 10 --index-url $(TORCH_CPU_INDEX) torch==$(TORCH) >/dev/null 2>&1 \
+		|| echo "The index of CPU wheels does not answer; taking PyTorch from the default index."; fi
+	@$(VENV)-trl/bin/pip install --quiet --constraint constraints.txt --requirement benchmarks/requirements-trl.txt
+	@touch $@
 
 bench-demo: $(RUNTIME)
 	@$(BIN)/python -m benchmarks.demo

@@ -32,12 +32,23 @@ BASIC: tuple[str, ...] = (
     "vote.max_new_tokens",
 )
 # Drawn by the page in its data and model sections, with choices that only the store and the machine know.
-PLACED: tuple[str, ...] = ("name", "task", "data.problems", "data.benchmarks", "data.held_out_share", "model.source")
+PLACED: tuple[str, ...] = (
+    "name",
+    "answers.kind",
+    "data.problems",
+    "data.benchmarks",
+    "data.held_out_share",
+    "model.source",
+)
+
+# A person's word on single answers: given where the answers are seen, and carried along by the form.
+UNDRAWN: tuple[str, ...] = ("answers.merges", "answers.detached")
 
 SECTION_TITLES: dict[str, str] = {
     "": "Run",
     "model": "Model",
     "data": "Data and prompt",
+    "answers": "Answers",
     "vote": "Sampling and vote",
     "train": "Update",
     "evaluate": "Evaluation",
@@ -128,6 +139,8 @@ def _fields_of(model: type[BaseModel], prefix: str) -> list[FormField]:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             found += _fields_of(kind, f"{prefix}{name}.")
             continue
+        if prefix + name in UNDRAWN:
+            continue
         control, choices = _control_of(kind)
         found.append(
             FormField(
@@ -146,7 +159,7 @@ def _fields_of(model: type[BaseModel], prefix: str) -> list[FormField]:
 
 @cache
 def form_fields() -> tuple[FormField, ...]:
-    """Every setting of a run, in the order of the config."""
+    """Every setting of a run that the form draws, in the order of the config."""
     return tuple(_fields_of(RunConfig, ""))
 
 
@@ -243,9 +256,15 @@ def form_values(config: RunConfig, names: Sequence[str]) -> list[Any]:
     return [to_component(field(name), value_of(config, name)) for name in names]
 
 
-def read_form(values: Mapping[str, Any]) -> Reading:
-    """A config from component values by dotted name; settings that are not given keep their defaults."""
+def read_form(values: Mapping[str, Any], start: RunConfig | None = None) -> Reading:
+    """A config from component values by dotted name; settings that are not given keep their defaults.
+
+    What is not drawn is taken from `start`, as long as the problem set is the one it was said of.
+    """
     data: dict[str, Any] = {}
+    if start is not None and values.get("data.problems") == start.data.problems:
+        answers = start.answers.model_dump(mode="json")
+        data["answers"] = {name.rpartition(".")[2]: answers[name.rpartition(".")[2]] for name in UNDRAWN}
     for name, value in values.items():
         *sections, leaf = name.split(".")
         part = data

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import zipfile
-from collections.abc import Iterator
-from pathlib import Path
+import time
 from typing import Literal
 
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 
+from app.exports.card import model_card
+from app.exports.tables import csv_pieces, parquet, safe_cell
+from app.exports.weights import Entry, merged_weights, trained_weights, zip_stream
 from app.figures import MEDIA_TYPES, run_figure
+from app.report import gather, report_html, report_pdf
 from app.services import Services
 from worker.rows import RunRow
-
-CHUNK_BYTES = 1 << 20
+from worker.store.tables import TableName
 
 _EVALUATION_COLUMNS = (
     "step",
@@ -69,18 +70,42 @@ def download_routes(services: Services) -> APIRouter:
 
     @router.get("/adapter.zip")
     def adapter_zip(run_id: int) -> Response:
-        run = _run(services, run_id)
-        files = policy_files(services.run_folder(run_id))
-        if not files:
-            raise HTTPException(
-                404, "This run has no trained weights yet. They are written when the run ends in good order."
-            )
-        name = f"run-{run_id}-{'adapter' if run.config.model.method == 'lora' else 'weights'}"
-        return StreamingResponse(
-            zip_stream(files, name),
-            media_type="application/zip",
-            headers={"content-disposition": f'attachment; filename="{name}.zip"'},
+        name, files = trained_weights(store, _run(services, run_id), time.time())
+        return _archive(
+            name, files, "This run has no trained weights yet. They are written when the run ends in good order."
         )
+
+    @router.get("/merged.zip")
+    def merged_zip(run_id: int) -> Response:
+        name, files = merged_weights(store, _run(services, run_id), time.time())
+        return _archive(name, files, "The merged model of this run was not made yet. Its page has a button for it.")
+
+    @router.get("/card.md")
+    def card_md(run_id: int) -> Response:
+        card = model_card(gather(store, _run(services, run_id), time.time()))
+        return _attachment(card, "text/markdown", f"run-{run_id}-card.md")
+
+    @router.get("/report.html")
+    def report_page(run_id: int) -> Response:
+        report = report_html(gather(store, _run(services, run_id), time.time()))
+        return _attachment(report, "text/html", f"run-{run_id}-report.html")
+
+    @router.get("/report.pdf")
+    def report_print(run_id: int) -> Response:
+        report = report_pdf(gather(store, _run(services, run_id), time.time()))
+        return _attachment(report, "application/pdf", f"run-{run_id}-report.pdf")
+
+    @router.get("/table/{table}.csv")
+    def table_csv(run_id: int, table: TableName) -> Response:
+        _run(services, run_id)
+        headers = {"content-disposition": f'attachment; filename="run-{run_id}-{table}.csv"'}
+        return StreamingResponse(csv_pieces(store, run_id, table), media_type="text/csv", headers=headers)
+
+    @router.get("/table/{table}.parquet")
+    def table_parquet(run_id: int, table: TableName) -> Response:
+        _run(services, run_id)
+        name = f"run-{run_id}-{table}.parquet"
+        return _attachment(parquet(store, run_id, table), "application/vnd.apache.parquet", name)
 
     @router.get("/figure.{ending}")
     def figure(run_id: int, ending: Literal["png", "svg", "pdf"]) -> Response:
@@ -104,6 +129,13 @@ def _attachment(content: str | bytes, media_type: str, name: str) -> Response:
     return kind(content, media_type=media_type, headers=headers)
 
 
+def _archive(name: str, files: list[Entry], missing: str) -> Response:
+    if not files:
+        raise HTTPException(404, missing)
+    headers = {"content-disposition": f'attachment; filename="{name}.zip"'}
+    return StreamingResponse(zip_stream(files, name), media_type="application/zip", headers=headers)
+
+
 def evaluations_table(services: Services, run_id: int) -> str:
     """Every evaluation of the run as CSV; an empty cell is an unknown value."""
     text = io.StringIO()
@@ -111,52 +143,5 @@ def evaluations_table(services: Services, run_id: int) -> str:
     writer.writerow(_EVALUATION_COLUMNS)
     for row in services.store.evaluations(run_id):
         values = (getattr(row, name) for name in _EVALUATION_COLUMNS)
-        writer.writerow(["" if value is None else _cell(value) for value in values])
+        writer.writerow(["" if value is None else safe_cell(value) for value in values])
     return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    """A spreadsheet runs text that starts like a formula; the name of a problem set is a user's text."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
-def policy_files(folder: Path) -> list[tuple[str, Path]]:
-    """(name inside the archive, path) of the trained weights; links are left out, whatever they point to."""
-    root = folder / "policy"
-    if not root.is_dir():
-        return []
-    found = (path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink())
-    return [(path.relative_to(root).as_posix(), path) for path in found]
-
-
-class _Sink(io.RawIOBase):
-    """Collects what the archive writes until it is taken away: weights of many GB never lie in memory."""
-
-    def __init__(self) -> None:
-        self.parts = bytearray()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: object) -> int:
-        view = memoryview(data)  # type: ignore[arg-type]  # RawIOBase types its buffer more narrowly than it accepts
-        self.parts += view
-        return view.nbytes
-
-    def take(self) -> bytes:
-        taken = bytes(self.parts)
-        self.parts.clear()
-        return taken
-
-
-def zip_stream(files: list[tuple[str, Path]], folder_name: str) -> Iterator[bytes]:
-    """A ZIP archive of the files below `folder_name`, piece by piece. Stored, not compressed: weights do not shrink."""
-    sink = _Sink()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
-        for name, path in files:
-            entry = zipfile.ZipInfo.from_file(path, f"{folder_name}/{name}")
-            with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
-                while chunk := source.read(CHUNK_BYTES):
-                    target.write(chunk)
-                    yield sink.take()
-    yield sink.take()

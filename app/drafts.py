@@ -12,10 +12,10 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from ttrl_engine.config import TaskKind
+from ttrl_engine.config import AnswerConfig
 from ttrl_engine.upload import ColumnMapping, Draft, Table, guess_mapping, read_table, validate
 
 _TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -25,12 +25,13 @@ _TABLES_IN_MEMORY = 4
 
 @dataclass(frozen=True)
 class DraftChoices:
-    """What the user said about a draft. `mapping` None means: as guessed; `kind` and `encoding` None: as detected."""
+    """What the user said about a draft. `mapping` None means: as guessed; `encoding` None, and answers without a
+    kind, mean: as detected."""
 
     filename: str
     name: str
     mapping: ColumnMapping | None = None
-    kind: TaskKind | None = None
+    answers: AnswerConfig = field(default_factory=AnswerConfig)
     encoding: str | None = None
 
 
@@ -41,7 +42,7 @@ class DraftShelf:
         self.folder = folder
         self.max_bytes = max_bytes
         self._tables: OrderedDict[str, Table] = OrderedDict()
-        self._drafts: dict[str, tuple[ColumnMapping, TaskKind | None, Draft]] = {}
+        self._drafts: dict[str, tuple[ColumnMapping, AnswerConfig, Draft]] = {}
         self._lock = threading.Lock()
 
     def add(self, data: Path | bytes, filename: str) -> str:
@@ -65,15 +66,18 @@ class DraftShelf:
     def choices(self, token: str) -> DraftChoices:
         """What was chosen so far."""
         kept = json.loads((self.folder / token / "draft.json").read_text(encoding="utf-8"))
-        mapping = kept.pop("mapping")
-        return DraftChoices(**kept, mapping=ColumnMapping(**mapping) if mapping else None)
+        mapping, answers = kept.pop("mapping"), AnswerConfig.model_validate(kept.pop("answers", {}))
+        # Drafts of the first release named the kind alone.
+        answers = answers.over(AnswerConfig(kind=kept.pop("kind", None)))
+        return DraftChoices(**kept, mapping=ColumnMapping(**mapping) if mapping else None, answers=answers)
 
     def choose(self, token: str, choices: DraftChoices) -> None:
         """Keep what was chosen. Another encoding reads the file anew."""
         place = self.folder / token / "draft.json"
         if place.is_file() and self.choices(token).encoding != choices.encoding:
             self._forget(token)
-        place.write_text(json.dumps(asdict(choices)), encoding="utf-8")
+        kept = {**asdict(choices), "answers": choices.answers.model_dump(mode="json", exclude_defaults=True)}
+        place.write_text(json.dumps(kept), encoding="utf-8")
 
     def table(self, token: str) -> Table:
         """The draft's rows. Raises DataError with what is wrong with the file."""
@@ -97,8 +101,9 @@ class DraftShelf:
         mapping = choices.mapping or guess_mapping(table)
         with self._lock:
             known = self._drafts.get(token)
-        if known is None or known[:2] != (mapping, choices.kind):
-            known = (mapping, choices.kind, validate(table, mapping, choices.kind, choices.name or "Problem set"))
+        if known is None or known[:2] != (mapping, choices.answers):
+            draft = validate(table, mapping, choices.answers, choices.name or "Problem set")
+            known = (mapping, choices.answers, draft)
             with self._lock:
                 self._drafts[token] = known
         draft = known[2]

@@ -91,7 +91,7 @@ def _add(low: float, high: float, known: bool, span: Span | None) -> tuple[float
 
 
 def _length(store: Store, job: JobRow) -> Span | None:
-    if job.kind == "compare":
+    if job.kind != "run":
         return 5.0, 60.0
     run = store.run_of_job(job.id)
     return remaining_s(store, run) if run else None

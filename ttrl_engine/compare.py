@@ -11,13 +11,13 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ttrl_engine.config import RunConfig, TaskKind
+from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import ModelError, RunError
-from ttrl_engine.policy import choose_device, load_model
+from ttrl_engine.loading import choose_device, load_model
 from ttrl_engine.problems import Problem
 from ttrl_engine.prompts import PromptFormat, stop_ids
 from ttrl_engine.sampler import SampleRequest, SamplingParams, StopRequested, stream_of
-from ttrl_engine.tasks import get_task
+from ttrl_engine.tasks import task_for
 from ttrl_engine.torch_sampler import MAX_ROWS, TorchSampler, cache_budget
 from ttrl_engine.vote import elect
 
@@ -36,7 +36,6 @@ class Side:
 def answer_both(
     weights: Path,
     config: RunConfig,
-    kind: TaskKind,
     problem: Problem,
     num_samples: int,
     temperature: float,
@@ -60,7 +59,7 @@ def answer_both(
         model, tokenizer = _load(config, None if name == "base" else weights, device)
         if should_stop():
             raise StopRequested
-        prompts = PromptFormat(tokenizer, get_task(config.task or kind), config.data, config.model.source)
+        prompts = PromptFormat(tokenizer, task_for(config.answers), config.data, config.model.source)
         ends = stop_ids(tokenizer, model.generation_config.eos_token_id)
         params = SamplingParams(temperature, config.evaluate.top_p, max_new_tokens, ends)
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ttrl_engine.errors import ConfigError
+from ttrl_engine.patterns import compile_pattern
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-TaskKind = Literal["math", "number", "choice"]
+TaskKind = Literal["math", "number", "choice", "text", "decision", "pattern"]
 
 
 class Section(BaseModel):
@@ -116,6 +117,96 @@ class DataConfig(Section):
     )
 
 
+class Merge(Section):
+    """A person's word that some spellings answer one problem alike, whatever the kind of answer says."""
+
+    problem_id: str = Field(min_length=1, max_length=1000)
+    answers: tuple[str, ...] = Field(min_length=2, max_length=100)
+
+
+class Detach(Section):
+    """A person's word that one spelling is an answer of its own, whatever the kind of answer says."""
+
+    problem_id: str = Field(min_length=1, max_length=1000)
+    answer: str = Field(min_length=1, max_length=1000)
+
+
+class AnswerConfig(Section):
+    """How answers are found in a rollout and which of them are the same. What is unset is taken from the problem set."""
+
+    kind: TaskKind | None = Field(
+        None,
+        title="Kind of answer",
+        description="`math` expressions, one `number`, a multiple `choice`, a short `text`, a `decision` out of a closed list, or what a `pattern` finds. Unset takes the kind of the problem set.",
+    )
+    read: Literal["boxed", "stated"] | None = Field(
+        None,
+        title="Where answers are read",
+        description='`boxed` takes the last \\boxed{} only, as the official code does; `stated` also takes a stated answer ("the answer is …") where nothing is boxed. Unset is `stated`.',
+    )
+    labels: tuple[str, ...] = Field(
+        (),
+        max_length=50,
+        title="Decisions",
+        description="The closed list that a `decision` is out of; empty is yes and no.",
+    )
+    pattern: str | None = Field(
+        None,
+        max_length=500,
+        title="Pattern",
+        description="Regular expression of the kind `pattern`: the last match is the answer, its first group where it has one.",
+    )
+    unit: str | None = Field(
+        None,
+        max_length=40,
+        title="Unit",
+        description="Of the kind `number`: answers in another unit are different answers; unset ignores units.",
+    )
+    tolerance: float | None = Field(
+        None,
+        gt=0.0,
+        lt=1.0,
+        title="Tolerance",
+        description="Of the kind `number`: relative distance within which two numbers are one answer; unset compares exactly, up to rounding.",
+    )
+    merges: tuple[Merge, ...] = Field(
+        (), max_length=1000, title="Merged answers", description="Spellings that a person declared to be one answer."
+    )
+    detached: tuple[Detach, ...] = Field(
+        (),
+        max_length=1000,
+        title="Split answers",
+        description="Spellings that a person declared to be answers of their own.",
+    )
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_differ(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        stripped = tuple(" ".join(label.split()) for label in labels)
+        if any(not label or len(label) > 100 for label in stripped):
+            raise ValueError("A decision has 1 to 100 characters.")
+        if len({label.casefold() for label in stripped}) < len(stripped) or len(stripped) == 1:
+            raise ValueError("Name at least two decisions, each once; upper and lower case are the same.")
+        return stripped
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern_can_be_searched(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            compile_pattern(pattern)
+        return pattern
+
+    def over(self, rule: AnswerConfig) -> AnswerConfig:
+        """This config where it says something, `rule` (that of the problem set) where it does not.
+
+        Raises ConfigError where both together lack something.
+        """
+        whole = AnswerConfig.model_validate({**rule.model_dump(), **self.model_dump(exclude_defaults=True)})
+        if whole.kind == "pattern" and whole.pattern is None:
+            raise ConfigError("The kind of answer `pattern` needs a pattern. Set answers.pattern.")
+        return whole
+
+
 class VoteConfig(Section):
     """How the answers are sampled and how they elect a pseudo-label (TTRL, arXiv 2504.16084, section 2)."""
 
@@ -131,7 +222,27 @@ class VoteConfig(Section):
         ge=2,
         le=1024,
         title="Trained per problem (K)",
-        description="Of these, the first K sampled enter the update, as in the paper. K = N trains on all.",
+        description="Of these, so many enter the update. K = N trains on all.",
+    )
+    selection: Literal["first", "balanced"] = Field(
+        "first",
+        title="Which are trained",
+        description="`first` takes the first K sampled (TTRL, arXiv 2504.16084); `balanced` takes up to half from the winner and the rest from its rarest dissenters (DDRL, arXiv 2604.21327).",
+    )
+    reward: Literal["majority", "soft", "random"] = Field(
+        "majority",
+        title="Reward",
+        description="`majority` pays 1 for the winning answer (TTRL); `soft` pays every answer the share of its class (DARE, arXiv 2601.21804); `random` pays by lot: a control that shows what agreement itself adds (arXiv 2506.10947).",
+    )
+    negative_share: Share = Field(
+        0.0,
+        title="Negatives under weak consensus",
+        description="Where a threshold makes the vote abstain, answers whose class has at most this share earn -1 (SCRL, arXiv 2603.19880). 0 switches it off, as in the paper.",
+    )
+    early_stop: bool = Field(
+        False,
+        title="Stop votes early",
+        description="Ends votes that are not trained on once the label can no longer change. The label stays exact; the consensus shown is then a lower bound.",
     )
     temperature: float = Field(
         1.0,
@@ -170,6 +281,22 @@ class VoteConfig(Section):
                 f"Cannot train on {self.num_trained} answers per problem: only {self.num_votes} are sampled. "
                 "Lower num_trained or raise num_votes."
             )
+        if self.negative_share > 0.0 and self.min_consensus == 0.0 and self.min_margin == 0.0:
+            raise ValueError(
+                "negative_share acts only where the vote abstains for weak consensus. "
+                "Set min_consensus or min_margin above 0, or negative_share to 0."
+            )
+        needs_all = [
+            name
+            for name, on in (
+                ("reward = soft", self.reward == "soft"),
+                ("selection = balanced", self.selection == "balanced"),
+                ("negative_share", self.negative_share > 0.0),
+            )
+            if on
+        ]
+        if self.early_stop and needs_all:
+            raise ValueError(f"early_stop cannot go with {', '.join(needs_all)}: it needs every vote. Switch one off.")
         return self
 
 
@@ -239,6 +366,13 @@ class TrainConfig(Section):
     max_grad_norm: float = Field(
         1.0, gt=0.0, le=1000.0, title="Gradient clip", description="Longest gradient; a longer one is scaled down."
     )
+    importance_cap: float | None = Field(
+        2.0,
+        ge=1.0,
+        le=1000.0,
+        title="Importance cap",
+        description="Each token is weighted by trainer probability / sampler probability, held below this, which corrects a sampler that computes a little differently. Unset gives no weights.",
+    )
     tokens_per_batch: int | None = Field(
         None,
         ge=64,
@@ -298,6 +432,11 @@ class SafeguardConfig(Section):
     truncated_rise: Share | None = Field(
         0.35, title="Answers that are cut", description="Fires when their share has risen so much since the start."
     )
+    false_consensus: Share | None = Field(
+        0.3,
+        title="False consensus",
+        description="Fires when consensus on the trained problems has risen so much while labels have stopped changing and agreement on held-out problems has not followed, or their answers have lost their variety.",
+    )
     entropy_floor: Share | None = Field(
         0.02,
         title="Entropy collapse",
@@ -352,6 +491,13 @@ class HardwareConfig(Section):
         title="Sampler",
         description="`auto` takes vLLM where it is installed and a GPU is used, else the torch sampler.",
     )
+    gpus: int = Field(
+        1,
+        ge=1,
+        le=64,
+        title="GPUs",
+        description="Processes that share the run, one per GPU; the problems of a step are dealt out among them. On a CPU each takes its share of the cores.",
+    )
     threads: int = Field(
         0,
         ge=0,
@@ -370,13 +516,9 @@ class RunConfig(Section):
     seed: int = Field(
         0, ge=0, le=2**31 - 1, title="Seed", description="Decides the split, the order and every sampled token."
     )
-    task: TaskKind | None = Field(
-        None,
-        title="Kind of answer",
-        description="How answers are read and compared: `math`, `number` or `choice`. Unset takes the kind of the problem set.",
-    )
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    answers: AnswerConfig = AnswerConfig()
     vote: VoteConfig = VoteConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvalConfig = EvalConfig()
@@ -391,8 +533,9 @@ class RunConfig(Section):
         return min(planned, self.train.max_steps or planned)
 
     def digest(self) -> str:
-        """First 16 hex digits of the SHA-256 of the canonical JSON; the name is left out, it decides nothing."""
-        data = self.model_dump(mode="json", exclude={"name"})
+        """First 16 hex digits of the SHA-256 over what differs from the defaults, so that a setting added later does not
+        change it; the name is left out, it decides nothing."""
+        data = self.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
@@ -462,21 +605,28 @@ class Preset(Section):
         return RunConfig().with_changes(**self.changes)
 
 
-# The published settings (official scripts, commit 5806e11): 64 votes, first 32 trained, one problem per mini-batch,
-# std-normalised advantage, KL 0.001, cosine from 5e-7 with 3 % warm-up, weight decay 0.01, tie to the first sampled.
+# The published objective (official scripts, commit 5806e11): 64 votes, first 32 trained, std-normalised advantage,
+# clip 0.2, KL 0.001, 8 optimizer steps per batch of rollouts, tie to the first sampled, cosine with 3 % warm-up.
+_OFFICIAL: dict[str, Any] = {
+    "vote.num_votes": 64,
+    "vote.num_trained": 32,
+    "vote.tie": "first_sampled",
+    "answers.read": "boxed",
+    "train.advantage": "standardised",
+    "train.kl_coef": 0.001,
+    "train.updates_per_step": 8,
+    "train.weight_decay": 0.01,
+    "train.importance_cap": None,
+}
+
 _PAPER: dict[str, Any] = {
+    **_OFFICIAL,
     "model.source": "Qwen/Qwen2.5-Math-1.5B",
     "model.method": "full",
     "data.held_out_share": 0.0,
-    "vote.num_votes": 64,
-    "vote.num_trained": 32,
     "vote.temperature": 1.0,
     "vote.max_new_tokens": 3072,
-    "vote.tie": "first_sampled",
     "train.learning_rate": 5e-7,
-    "train.advantage": "standardised",
-    "train.kl_coef": 0.001,
-    "train.weight_decay": 0.01,
     "evaluate.every_steps": 20,
     "evaluate.num_samples": 16,
     "evaluate.max_problems": None,
@@ -497,10 +647,15 @@ PRESETS: dict[str, Preset] = {
             "checkpoint.every_steps": 4,
         },
     ),
-    "balanced": Preset(
-        name="Balanced",
-        summary="A LoRA adapter on one GPU: mean-centred, on-policy, a quarter of the problems held out.",
-        changes={"train.learning_rate": 1e-5, "vote.max_new_tokens": 2048},
+    "fast": Preset(
+        name="Fast",
+        summary="A LoRA adapter on one GPU: mean-centred, on-policy, no KL, decided votes end early.",
+        changes={"train.learning_rate": 1e-5, "vote.max_new_tokens": 2048, "vote.early_stop": True},
+    ),
+    "official": Preset(
+        name="Official objective",
+        summary="The published update for any model: standardised advantage, KL 0.001, 8 mini-steps, clip 0.2.",
+        changes={**_OFFICIAL, "train.learning_rate": 5e-6, "vote.max_new_tokens": 3072},
     ),
     "paper-aime": Preset(
         name="Paper: AIME",

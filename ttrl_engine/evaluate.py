@@ -14,11 +14,8 @@ from ttrl_engine.events import EvaluationFinished, ProblemScore, Split
 from ttrl_engine.problems import Problem, References
 from ttrl_engine.prompts import PromptFormat
 from ttrl_engine.sampler import Sampler, SampleRequest, SamplingParams, ShouldStop, stream_of
-from ttrl_engine.stats import avg_at_k, bootstrap_interval, maj_at_k, paired_gain, pass_at_k
+from ttrl_engine.stats import avg_at_k, maj_at_k, paired_gain, pass_at_k, rate_interval, wilson_interval
 from ttrl_engine.vote import elect
-
-# Intervals of one run are resampled with one seed, so that two charts of the same numbers agree.
-INTERVAL_SEED = 20250422
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,18 @@ def take_exam(
         right = [task.equivalent(each.answer, reference, problem) for each in election.classes]
         num_correct = sum(each.count for each, correct in zip(election.classes, right, strict=True) if correct)
         maj_correct = election.winner is not None and right[election.winner]
-        scores.append(ProblemScore(problem.id, len(rollouts), num_correct, election.label, maj_correct))
+        scores.append(
+            ProblemScore(
+                problem_id=problem.id,
+                num_samples=len(rollouts),
+                num_correct=num_correct,
+                maj_answer=election.label,
+                maj_correct=maj_correct,
+                num_unparsed=election.num_unparsed,
+                num_truncated=sum(rollout.finish == "length" for rollout in rollouts),
+                mean_length=sum(len(rollout.tokens) for rollout in rollouts) / len(rollouts),
+            )
+        )
     everything = [rollout for rollouts in answers for rollout in rollouts]
     return Marks(
         tuple(scores),
@@ -140,12 +148,12 @@ def report(
     """The marks with their intervals, and the gain over the base paired per problem (None at step 0)."""
     shares = [score.num_correct / score.num_samples for score in marks.scores]
     majorities = [score.maj_correct for score in marks.scores]
-    avg_low, avg_high = bootstrap_interval(shares, INTERVAL_SEED)
-    maj_low, maj_high = bootstrap_interval([float(correct) for correct in majorities], INTERVAL_SEED)
+    avg_low, avg_high = rate_interval(shares)
+    maj_low, maj_high = wilson_interval(sum(majorities), len(majorities))
     gain: tuple[float, float, float] | tuple[None, None, None] = (None, None, None)
     if base is not None and step > 0:
         before = [score.num_correct / score.num_samples for score in base.scores]
-        gain = paired_gain(before, shares, INTERVAL_SEED)
+        gain = paired_gain(before, shares)
     k = marks.scores[0].num_samples
     return EvaluationFinished(
         step=step,

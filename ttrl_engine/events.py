@@ -130,21 +130,28 @@ class StepFinished(Event):
 
 @dataclass(frozen=True)
 class ProblemScore:
-    """How one problem did in one evaluation: `num_correct` of `num_samples`, and the vote of those samples."""
+    """How one problem did in one evaluation: `num_correct` of `num_samples`, and the vote of those samples.
+
+    num_unparsed = samples without a readable answer, num_truncated = samples cut at the longest length (both may hold
+    the same sample); mean_length in tokens. None where an older version scored it, which did not count them.
+    """
 
     problem_id: str
     num_samples: int
     num_correct: int
     maj_answer: str | None
     maj_correct: bool
+    num_unparsed: int | None = None
+    num_truncated: int | None = None
+    mean_length: float | None = None
 
 
 @dataclass(frozen=True)
 class EvaluationFinished(Event):
     """A policy was scored on the labelled problems of one split. Step 0 is the base model.
 
-    Rates are means over problems; the intervals are 95 % bootstrap over problems. `gain` is paired with step 0 and
-    None there. `problem_set` names the set; n = len(scores) problems with `num_samples` rollouts each.
+    Rates are means over problems; the intervals are 95 % over problems (`ttrl_engine.stats`). `gain` is paired with
+    step 0 and None there. `problem_set` names the set; n = len(scores) problems with `num_samples` rollouts each.
     """
 
     kind: ClassVar[str] = "evaluation_finished"

@@ -1,11 +1,13 @@
 """How good the pseudo-labels were: the only module that holds an election against a reference answer.
 
-Nothing that computes a reward imports it. Definitions follow the official code (reward accuracy per rollout).
+Nothing that computes a reward imports it. Definitions follow the official code: with m the pseudo-label, g the
+reference and V the equivalence, r_i = V(a_i, m) and t_i = V(a_i, g), whatever the run pays for agreement.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from ttrl_engine.problems import Problem
 from ttrl_engine.tasks.base import Task
@@ -16,17 +18,35 @@ from ttrl_engine.vote import Election, rewards
 class LabelQuality:
     """One election against the reference answer of its problem.
 
-    label_correct: the pseudo-label is equivalent to the reference; False where the election abstained, since then
-    there is no label that is. reward_accuracy: share of the N rollouts whose reward is what the reference would have
-    given. truth_share: share of the N rollouts that are right. any_correct: at least one is. classes_correct: per
-    answer class of the election, in its order.
+    label_correct: V(m, g); False where the election abstained, since then there is no label that is right.
+    classes_correct: per answer class of the election, in its order. right: t_i per rollout, False for one without an
+    answer. agrees: r_i = t_i per rollout, where r_i is 0 for all if the election abstained.
     """
 
     label_correct: bool
-    reward_accuracy: float
-    truth_share: float
-    any_correct: bool
     classes_correct: tuple[bool, ...]
+    right: tuple[bool, ...]
+    agrees: tuple[bool, ...]
+
+    @property
+    def reward_accuracy(self) -> float:
+        """Mean of 1[r_i = t_i]."""
+        return sum(self.agrees) / len(self.agrees)
+
+    @property
+    def truth_share(self) -> float:
+        """Mean of t_i: pass@1 of these rollouts."""
+        return sum(self.right) / len(self.right)
+
+    @property
+    def any_correct(self) -> bool:
+        """At least one t_i is 1: pass@n."""
+        return any(self.right)
+
+    def among(self, indexes: Sequence[int]) -> LabelQuality:
+        """The same election, measured on some of its rollouts only, such as those that are trained on."""
+        right, agrees = tuple(self.right[i] for i in indexes), tuple(self.agrees[i] for i in indexes)
+        return replace(self, right=right, agrees=agrees)
 
 
 def measure_label(election: Election, reference: str, task: Task, problem: Problem) -> LabelQuality | None:
@@ -38,15 +58,13 @@ def measure_label(election: Election, reference: str, task: Task, problem: Probl
     if election.num_rollouts == 0:
         return None
     classes_correct = tuple(task.equivalent(each.answer, reference, problem) for each in election.classes)
-    truth = [0.0] * election.num_rollouts
+    right = [False] * election.num_rollouts
     for correct, answer_class in zip(classes_correct, election.classes, strict=True):
         for index in answer_class.members:
-            truth[index] = float(correct)
-    given = rewards(election)
+            right[index] = correct
     return LabelQuality(
         label_correct=election.winner is not None and classes_correct[election.winner],
-        reward_accuracy=sum(r == t for r, t in zip(given, truth, strict=True)) / election.num_rollouts,
-        truth_share=sum(truth) / election.num_rollouts,
-        any_correct=any(classes_correct),
         classes_correct=classes_correct,
+        right=tuple(right),
+        agrees=tuple((reward == 1.0) == true for reward, true in zip(rewards(election), right, strict=True)),
     )

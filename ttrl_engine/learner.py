@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ttrl_engine.config import RunConfig
+from ttrl_engine.early_vote import Poll, Tally
 from ttrl_engine.events import Phase
 from ttrl_engine.objective import learning_rate
 from ttrl_engine.policy import Policy, TrainRow, UpdateStats
 from ttrl_engine.problems import Problem
 from ttrl_engine.prompts import PromptFormat
-from ttrl_engine.reward import advantages
+from ttrl_engine.reward import advantages, earned
 from ttrl_engine.sampler import Rollout, Sampler, SampleRequest, SamplingParams, ShouldStop, stream_of
-from ttrl_engine.vote import Election, elect, rewards
+from ttrl_engine.selection import select
+from ttrl_engine.vote import Election, elect
 
 OnPhase = Callable[[Phase, int, int], None]
 # The shift of the policy in one step is measured on so many tokens: enough for an alarm, a few percent of the time.
@@ -29,7 +31,8 @@ SHIFT_TOKENS = 1_024
 class Ballot:
     """One problem in one step: its rollouts, what they say, how they voted, and what they earned.
 
-    `rewards` has one value per rollout, `advantages` one per trained rollout (the first K).
+    `rewards` has one value per rollout; `trained` names the rollouts that enter the update, in rising order, and
+    `advantages` has one value for each of these.
     """
 
     problem: Problem
@@ -38,7 +41,13 @@ class Ballot:
     texts: tuple[str, ...]
     election: Election
     rewards: tuple[float, ...]
+    trained: tuple[int, ...]
     advantages: tuple[float, ...]
+
+    @property
+    def finished(self) -> tuple[int, ...]:
+        """Indexes of the rollouts that were not called off, in rising order."""
+        return tuple(index for index, rollout in enumerate(self.rollouts) if rollout.finish != "dropped")
 
     @property
     def num_truncated(self) -> int:
@@ -48,8 +57,8 @@ class Ballot:
     def train_rows(self) -> list[TrainRow]:
         """The K trained rollouts with their advantages."""
         return [
-            TrainRow(self.prompt_ids, rollout.tokens, rollout.logprobs, advantage)
-            for rollout, advantage in zip(self.rollouts, self.advantages, strict=False)
+            TrainRow(self.prompt_ids, self.rollouts[index].tokens, self.rollouts[index].logprobs, advantage)
+            for index, advantage in zip(self.trained, self.advantages, strict=True)
         ]
 
 
@@ -103,24 +112,42 @@ class Learner:
         """Sample N rollouts per problem and hold the elections. Raises StopRequested."""
         vote = self.config.vote
         prompt_ids = [self.prompts.ids(problem) for problem in problems]
+        required = vote.num_trained if vote.early_stop else None
         requests = [
-            SampleRequest(ids, vote.num_votes, stream_of(self.config.seed, "votes", step, problem.id))
+            SampleRequest(ids, vote.num_votes, stream_of(self.config.seed, "votes", step, problem.id), required)
             for ids, problem in zip(prompt_ids, problems, strict=True)
         ]
+
+        def count(number: int, rollouts: list[Rollout]) -> Ballot:
+            return self._count(step, problems[number], prompt_ids[number], rollouts)
+
+        def keys(number: int, rollouts: list[Rollout]) -> list[str | None]:
+            return self._keys(problems[number], rollouts)
+
+        tallies = [Tally(vote.num_votes, vote.min_consensus, vote.min_margin) for _ in problems]
         on_phase(Phase.SAMPLING, 0, len(problems) * vote.num_votes)
-        with clock.phase(Phase.SAMPLING):
-            sampled = self.sampler.sample(
-                requests, self.params, lambda done, total: on_phase(Phase.SAMPLING, done, total), should_stop
-            )
-        ballots = []
-        on_phase(Phase.VOTING, 0, len(problems))
-        with clock.phase(Phase.VOTING):
-            for problem, ids, rollouts in zip(problems, prompt_ids, sampled, strict=True):
-                ballots.append(self._count(problem, ids, rollouts))
-                on_phase(Phase.VOTING, len(ballots), len(problems))
+        with Poll(requests, count, keys if vote.early_stop else None, tallies) as poll:
+            with clock.phase(Phase.SAMPLING):
+                self.sampler.sample(
+                    requests, self.params, lambda done, total: on_phase(Phase.SAMPLING, done, total), should_stop, poll
+                )
+            ballots = []
+            on_phase(Phase.VOTING, 0, len(problems))
+            # Most votes were counted while others sampled; this is the time that is left of it.
+            with clock.phase(Phase.VOTING):
+                for number in range(len(problems)):
+                    ballots.append(poll.ballot(number))
+                    on_phase(Phase.VOTING, len(ballots), len(problems))
         return ballots
 
-    def _count(self, problem: Problem, prompt_ids: tuple[int, ...], rollouts: Sequence[Rollout]) -> Ballot:
+    def _keys(self, problem: Problem, rollouts: Sequence[Rollout]) -> list[str | None]:
+        """The class that each rollout votes for; None for one without an answer that can be read."""
+        _, extractions = self.prompts.read(problem, rollouts)
+        raws = {each.raw for each in extractions if each.raw is not None}
+        readings = self.prompts.task.keys(sorted(raws), problem)
+        return [None if each.raw is None else readings[each.raw].key for each in extractions]
+
+    def _count(self, step: int, problem: Problem, prompt_ids: tuple[int, ...], rollouts: Sequence[Rollout]) -> Ballot:
         vote, task = self.config.vote, self.prompts.task
         texts, extractions = self.prompts.read(problem, rollouts)
         election = elect(
@@ -131,10 +158,11 @@ class Learner:
             min_consensus=vote.min_consensus,
             min_margin=vote.min_margin,
         )
-        earned = rewards(election)
-        # Vote-then-sample: all N elect the label, the first K as they were sampled enter the update.
-        trained = advantages(earned[: vote.num_trained], self.config.train.advantage)
-        return Ballot(problem, prompt_ids, tuple(rollouts), tuple(texts), election, tuple(earned), tuple(trained))
+        paid = earned(election, vote, self.config.seed, step)
+        # Vote-then-sample: all N elect the label, K of them enter the update.
+        trained = select(election, vote.num_trained, vote.selection)
+        gains = advantages([paid[index] for index in trained], self.config.train.advantage)
+        return Ballot(problem, prompt_ids, tuple(rollouts), tuple(texts), election, tuple(paid), trained, tuple(gains))
 
     def learn(
         self,
@@ -162,10 +190,10 @@ class Learner:
     def _shift(self, ballots: Sequence[Ballot]) -> float:
         rows: list[TrainRow] = []
         tokens = 0
-        # The first rollout of each problem, then the second …: a sample across all problems.
-        for index in range(self.config.vote.num_trained):
+        # The first trained rollout of each problem, then the second …: a sample across all problems.
+        for place in range(self.config.vote.num_trained):
             for ballot in ballots:
-                rollout = ballot.rollouts[index]
+                rollout = ballot.rollouts[ballot.trained[place]]
                 tokens += len(ballot.prompt_ids) + len(rollout.tokens)
                 if rows and tokens > SHIFT_TOKENS:
                     return self.policy.shift(rows, self.config.vote.temperature)

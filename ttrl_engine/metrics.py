@@ -42,8 +42,8 @@ _ALL: Final = (
         "reward_accuracy",
         "Reward accuracy",
         "share",
-        "Share of rollouts whose reward is what the reference answer would have given. It can be high under a wrong "
-        "label, because a rollout that is wrong in another way rightly earns 0.",
+        "Share of rollouts that the label judges as the reference answer would. It can be high under a wrong label, "
+        "because a rollout that is wrong in another way is rightly judged wrong.",
         needs_references=True,
     ),
     Metric(
@@ -56,9 +56,9 @@ _ALL: Final = (
     Metric(
         "reward_mean",
         "Reward",
-        "share",
-        "Mean reward of the rollouts: 1 for the pseudo-label's answer, 0 for any other. It measures agreement, not "
-        "correctness.",
+        "1",
+        "Mean reward of all rollouts; unless the run is set otherwise, 1 for the pseudo-label's answer and 0 for any "
+        "other. It measures agreement, not correctness.",
     ),
     Metric(
         "pass_any",
@@ -66,6 +66,33 @@ _ALL: Final = (
         "share",
         "Share of problems for which at least one rollout gave the reference answer: what a better vote could "
         "still find.",
+        needs_references=True,
+    ),
+    Metric(
+        "trained_reward_mean",
+        "Reward, trained rollouts",
+        "1",
+        "Mean reward of the K rollouts per problem that enter the update.",
+    ),
+    Metric(
+        "trained_reward_accuracy",
+        "Reward accuracy, trained rollouts",
+        "share",
+        "Reward accuracy over the K rollouts per problem that enter the update, under the label of all N votes.",
+        needs_references=True,
+    ),
+    Metric(
+        "trained_truth_share",
+        "Right trained rollouts",
+        "share",
+        "Share of the trained rollouts whose answer equals the reference.",
+        needs_references=True,
+    ),
+    Metric(
+        "trained_pass_any",
+        "Some trained rollout right",
+        "share",
+        "Share of problems for which at least one trained rollout gave the reference answer.",
         needs_references=True,
     ),
     Metric(
@@ -88,6 +115,13 @@ _ALL: Final = (
         "Share of rollouts that reached the length limit before they ended.",
     ),
     Metric(
+        "votes_dropped_share",
+        "Votes called off",
+        "share",
+        "Share of rollouts that were stopped because the vote was decided without them. Consensus, lead and unanimity "
+        "are then the least they could have been; other shares are over the rollouts that ended.",
+    ),
+    Metric(
         "unanimous_share",
         "Unanimous problems",
         "share",
@@ -105,6 +139,13 @@ _ALL: Final = (
         "count",
         "Different answers per problem, equal ones in another spelling counted once. Mean over the "
         "problems of the step.",
+    ),
+    Metric(
+        "answer_entropy",
+        "Variety of answers",
+        "share",
+        "Entropy of a problem's answers as a share of its greatest value: 0 where all that could be read agree, 1 "
+        "where no two do. Mean over the problems with at least two such answers.",
     ),
     Metric(
         "margin",
@@ -169,6 +210,19 @@ _ALL: Final = (
         "nats",
         "Mean difference between the log-probabilities of the sampler and of the policy for the same tokens. Should "
         "stay near 0.",
+    ),
+    Metric(
+        "sampler_mismatch_max",
+        "Largest sampler mismatch",
+        "nats",
+        "Largest difference between the log-probabilities of the sampler and of the policy for one token of the step.",
+    ),
+    Metric(
+        "importance_capped_share",
+        "Capped weights",
+        "share",
+        "Share of trained tokens that the policy finds so much likelier than the sampler did that their weight was held "
+        "at the importance cap. Should stay near 0.",
     ),
     Metric("tokens_sampled", "Tokens sampled", "tokens", "Tokens of all rollouts of the step."),
     Metric("tokens_trained", "Tokens trained", "tokens", "Tokens that entered the update of the step."),

@@ -1,4 +1,8 @@
-"""The loss: token-level clipped policy gradient (GRPO, arXiv 2402.03300), with an optional pull towards the base."""
+"""The loss: token-level policy gradient (GRPO, arXiv 2402.03300), with an optional pull towards the base.
+
+One update per step is on-policy and takes `weighted_objective`; several take `clipped_objective`, whose ratio against
+the sampler is an importance weight itself, held by the clip, so that no further cap applies.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,21 @@ from torch import Tensor
 # A token of a disfavoured rollout whose ratio ran away contributes at most this many times its advantage
 # (dual-clip PPO, arXiv 1912.09729; the official TTRL code uses the same constant).
 DUAL_CLIP = 3.0
+
+
+def weighted_objective(
+    logprobs_T: Tensor, sampler_logprobs_T: Tensor, advantages_T: Tensor, cap: float | None
+) -> tuple[Tensor, Tensor]:
+    """Per-token loss and whether its weight was capped; all (T,). The gradient is -weight * advantage * dlogprob.
+
+    The weight is min(trainer probability / sampler probability, cap), held constant (truncated importance sampling):
+    1 where both compute alike, so it corrects only what the sampler computes otherwise. Without a cap it is 1.
+    """
+    difference = logprobs_T.detach() - sampler_logprobs_T
+    weights = torch.ones_like(difference) if cap is None else torch.exp(difference).clamp(max=cap)
+    capped = torch.zeros_like(difference, dtype=torch.bool) if cap is None else torch.exp(difference) > cap
+    # The factor is 1 in value, and logprob in gradient, so the loss reads like that of the clipped objective.
+    return -advantages_T * weights * (1.0 + logprobs_T - logprobs_T.detach()), capped
 
 
 def clipped_objective(

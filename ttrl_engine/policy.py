@@ -7,49 +7,37 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ttrl_engine.config import HardwareConfig, ModelConfig, TrainConfig
-from ttrl_engine.errors import ModelError, RunError
-from ttrl_engine.models import resolve_source
-from ttrl_engine.objective import clipped_objective, k3_estimate
+from ttrl_engine.errors import RunError
+from ttrl_engine.loading import choose_device, choose_dtype, load_model
+from ttrl_engine.lora import FoldedLora, add_lora, fold_where_faster
+from ttrl_engine.memory import ModelShape, describe_rollout
+from ttrl_engine.objective import clipped_objective, k3_estimate, weighted_objective
+from ttrl_engine.packing import Pack
+from ttrl_engine.packing import TrainRow as TrainRow  # what an update is made of, by the name its users know
 from ttrl_engine.sampler import ShouldStop, StopRequested
+from ttrl_engine.scoring import Scorer
 
-# Logits are made for so many numbers (tokens x vocabulary) at a time and made again in the backward pass.
-HEAD_CHUNK = 1 << 25
-# Architectures whose logits are exactly `lm_head(last_hidden_state)`; others scale or cap them, so they go through
-# their own forward and hold full logits.
-PLAIN_HEADS = ("Qwen2ForCausalLM", "Qwen3ForCausalLM", "LlamaForCausalLM", "MistralForCausalLM", "Phi3ForCausalLM")
-
-
-@dataclass(frozen=True)
-class TrainRow:
-    """One rollout that enters the update. `old_logprobs` are the sampler's, one per completion token."""
-
-    prompt_ids: tuple[int, ...]
-    tokens: tuple[int, ...]
-    old_logprobs: tuple[float, ...]
-    advantage: float
-
-    @property
-    def length(self) -> int:
-        """Tokens of prompt and completion."""
-        return len(self.prompt_ids) + len(self.tokens)
+# Positions of a micro-batch where the config leaves it open. On a CPU more gain nothing and leave the caches.
+CPU_TOKENS, GPU_TOKENS = 1_024, 16_384
 
 
 @dataclass(frozen=True)
 class UpdateStats:
     """What one policy update measured. Rates are over the tokens that entered it.
 
-    kl_base is None where no base pass was asked for; mismatch is the mean |log-probability difference| between the
-    sampler and the trainer before the first optimizer step, in nats.
+    kl_base is None where no base pass was asked for. mismatch and mismatch_max are the mean and the largest
+    |log-probability difference| between the sampler and the trainer before the first optimizer step, in nats, and
+    capped_share the share of tokens whose importance weight was capped (0 with several updates per step, where the
+    clip holds the ratio).
     """
 
     loss: float
@@ -57,14 +45,18 @@ class UpdateStats:
     clip_share: float
     kl_base: float | None
     mismatch: float
+    mismatch_max: float
+    capped_share: float
     num_tokens: int
     num_optimizer_steps: int
 
 
 class Policy:
-    """A causal LM with either LoRA weights or all weights trainable. Weights that learn are float32.
+    """A causal LM with either LoRA weights or all weights trainable. Weights that learn are float32, and so are their
+    gradients and the optimizer's moments.
 
-    Use `Policy.load`. `tokens_per_batch` bounds a micro-batch (padded tokens); an out-of-memory error halves it.
+    Use `Policy.load`. `tokens_per_batch` bounds a micro-batch; an out-of-memory error halves it and, at the longest
+    row, sets `checkpointing` (activations are then made again in the backward pass).
     """
 
     def __init__(
@@ -74,10 +66,14 @@ class Policy:
         self.tokenizer = tokenizer
         self.tokens_per_batch = tokens_per_batch
         self.source = source
+        self.checkpointing = False
         self.reference: PreTrainedModel | None = None
         self.lora_rank = 0
+        self.folded: FoldedLora | None = None
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, fused=self.device.type == "cuda")
+        everything = not isinstance(model, PeftModel)
+        self.scorer = Scorer(self.base, autocast=everything and self.device.type == "cuda")
 
     @classmethod
     def load(cls, model: ModelConfig, hardware: HardwareConfig, train: TrainConfig) -> Policy:
@@ -86,36 +82,27 @@ class Policy:
         Raises ModelError with the reason and what to do.
         """
         device = choose_device(hardware)
-        dtype = _dtype(model, device)
-        module, tokenizer = load_model(model.source, model.revision, dtype, device)
-        if train.gradient_checkpointing:
-            module.gradient_checkpointing_enable(  # type: ignore[no-untyped-call]  # transformers' own
-                gradient_checkpointing_kwargs={"use_reentrant": False}
-            )
-        trained: PreTrainedModel | PeftModel = module
-        if model.method == "lora":
-            # peft draws the initial A from the global generator; the caller has seeded it.
-            lora = LoraConfig(
-                r=model.lora_rank, lora_alpha=model.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
-            )
-            if train.gradient_checkpointing:
-                module.enable_input_require_grads()  # type: ignore[no-untyped-call]  # transformers' own
-            trained = get_peft_model(module, lora)
-            # The name that the config gives, not where this machine keeps it: an adapter travels.
-            trained.peft_config["default"].base_model_name_or_path = model.source
-        tokens = train.tokens_per_batch or (16_384 if device.type == "cuda" else 1_024)
+        module, tokenizer = load_model(model.source, model.revision, choose_dtype(model, device), device)
+        # No dropout, ever: the sampler and the trainer must compute the same distribution.
+        for part in module.modules():
+            if isinstance(part, torch.nn.Dropout):
+                part.p = 0.0
+        module.config.attention_dropout = 0.0
+        module.eval()
+        # peft draws the initial A from the global generator; the caller has seeded it.
+        trained = add_lora(module, model) if model.method == "lora" else module
+        trained.eval()
+        tokens = train.tokens_per_batch or (GPU_TOKENS if device.type == "cuda" else CPU_TOKENS)
         policy = cls(trained, tokenizer, tokens, model.source)
-        policy.lora_rank = model.lora_rank if model.method == "lora" else 0
+        if isinstance(trained, PeftModel):
+            policy.lora_rank = model.lora_rank
+            policy.folded = fold_where_faster(trained, model.lora_rank)
         for group in policy.optimizer.param_groups:
             group["weight_decay"] = train.weight_decay
         if train.kl_coef and model.method == "full":
             policy.reference = copy.deepcopy(module).requires_grad_(False)
-        # No dropout, ever: the sampler and the trainer must compute the same distribution.
-        for part in trained.modules():
-            if isinstance(part, torch.nn.Dropout):
-                part.p = 0.0
-        module.config.attention_dropout = 0.0
-        trained.eval()
+        if train.gradient_checkpointing:
+            policy.checkpoint_activations()
         return policy
 
     @property
@@ -135,33 +122,22 @@ class Policy:
         """The base model for a while: the adapter is off. Raises RunError where all weights are trained in place."""
         if not isinstance(self.model, PeftModel):
             raise RunError("The base model is not in memory: all of its weights are being trained. Load it again.")
-        with self.model.disable_adapter():
+        with self.folded.unfolded() if self.folded else self.model.disable_adapter():
             yield self.base
 
-    def logprobs(self, rows: Sequence[TrainRow], temperature: float, model: PreTrainedModel | None = None) -> Tensor:
-        """Log-probabilities of the completion tokens, flattened over the rows, (sum of completion lengths,).
-
-        Rows are padded on the right; under a causal mask the padding is never seen, so none is masked.
-        """
-        model = model if model is not None else self.base
-        width = max(row.length for row in rows)
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        for index, row in enumerate(rows):
-            ids[index, : row.length] = torch.tensor(row.prompt_ids + row.tokens)
-        # Position p predicts token p + 1, so completion token j is scored at position len(prompt) - 1 + j.
-        places = torch.cat(
-            [
-                torch.arange(len(row.tokens)) + (len(row.prompt_ids) - 1 + index * width)
-                for index, row in enumerate(rows)
-            ]
+    def checkpoint_activations(self) -> None:
+        """Keep one hidden state per layer and make the rest again in the backward pass, from now on."""
+        self.checkpointing = True
+        self.base.gradient_checkpointing_enable(  # type: ignore[no-untyped-call]  # transformers' own
+            gradient_checkpointing_kwargs={"use_reentrant": False}
         )
-        targets = torch.tensor([token for row in rows for token in row.tokens], device=self.device)
-        ids, places = ids.to(self.device), places.to(self.device)
-        if type(model).__name__ in PLAIN_HEADS:
-            hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-            return _chunked_logprobs(hidden.reshape(-1, hidden.shape[-1])[places], model.lm_head, targets, temperature)
-        logits = model(input_ids=ids, use_cache=False).logits
-        return _token_logprobs(logits.reshape(-1, logits.shape[-1])[places], targets, temperature)
+
+    def logprobs(self, rows: Sequence[TrainRow], temperature: float, model: PreTrainedModel | None = None) -> Tensor:
+        """Log-probabilities of the completion tokens, flattened over the rows, (sum of completion lengths,)."""
+        model = model if model is not None else self.base
+        batch = self.scorer.arrange(rows, share=not self.checkpointing)
+        with self.scorer.attending(model, batch):
+            return self.scorer.logprobs(model, batch, temperature)
 
     def update(
         self,
@@ -174,6 +150,11 @@ class Policy:
         """One optimizer step per group of rows (GRPO). Rows with zero advantage add nothing and are left out, but
         their tokens count in the normaliser, so the loss is a mean over all trained tokens of the group.
 
+        With `train.updates_per_step` of 1 the rows are on-policy: the gradient is that of advantage * logprob, each
+        token weighted by how much likelier the trainer finds it than the sampler did, at most `train.importance_cap`.
+        With more, the later groups are off-policy and all go through the clipped ratio against the sampler, which
+        contains that weight already; the cap then does nothing.
+
         Splitting into micro-batches never changes the gradient. Raises StopRequested before the first optimizer step
         only, so the weights are either those before or those after; RunError if memory does not suffice.
         """
@@ -184,9 +165,9 @@ class Policy:
                 try:
                     self._step(rows, train, temperature, rate, stop, totals, first=index == 0)
                     break
-                except (torch.OutOfMemoryError, RuntimeError) as failure:
+                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as failure:
                     self.optimizer.zero_grad(set_to_none=True)
-                    self._shrink(failure, rows)
+                    self._make_room(failure, rows)
                 finally:
                     self.model.eval()
         return totals.stats()
@@ -201,36 +182,21 @@ class Policy:
         totals: _Totals,
         first: bool,
     ) -> None:
+        """One optimizer step on one group; nothing has changed where it raises."""
         normaliser = sum(len(row.tokens) for row in rows)
         active = [row for row in rows if row.advantage != 0.0 or train.kl_coef > 0.0]
         if not active:
             return
-        part = _Totals()
+        part = _Totals(has_kl=train.kl_coef > 0.0, steps=1)
         self.optimizer.zero_grad(set_to_none=True)
-        # transformers recomputes activations in training mode only.
-        self.model.train(train.gradient_checkpointing)
-        for batch in micro_batches(active, self.tokens_per_batch):
-            if should_stop():
-                self.optimizer.zero_grad(set_to_none=True)
-                raise StopRequested
-            with self._autocast():
-                logprobs = self.logprobs(batch, temperature)
-            old = torch.tensor([value for row in batch for value in row.old_logprobs], device=self.device)
-            advantages = torch.tensor(
-                [row.advantage for row in batch for _ in row.tokens], dtype=torch.float32, device=self.device
-            )
-            loss_T, clipped_T = clipped_objective(logprobs, old, advantages, train.clip_low, train.clip_high)
-            if train.kl_coef > 0.0:
-                kl_T = k3_estimate(logprobs, self._reference_logprobs(batch, temperature))
-                part.kl += float(kl_T.detach().sum())
-                loss_T = loss_T + train.kl_coef * kl_T
-            loss = loss_T.sum() / normaliser
-            torch.autograd.backward(loss)
-            part.loss += float(loss.detach())
-            part.clipped += float(clipped_T.sum())
-            part.mismatch += float((logprobs.detach() - old).abs().sum()) if first else 0.0
-            part.tokens += len(old)
-            part.mismatch_tokens += len(old) if first else 0
+        # transformers makes activations again in training mode only.
+        self.model.train(self.checkpointing)
+        with self.folded.learning() if self.folded else contextlib.nullcontext():
+            for batch in self.scorer.batches(active, self.tokens_per_batch, share=not self.checkpointing):
+                if should_stop():
+                    self.optimizer.zero_grad(set_to_none=True)
+                    raise StopRequested
+                self._accumulate(batch, train, temperature, normaliser, part, first)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, train.max_grad_norm)
         if not bool(torch.isfinite(norm)):
             self.optimizer.zero_grad(set_to_none=True)
@@ -242,8 +208,50 @@ class Policy:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        part.norm, part.steps, part.has_kl = float(norm), 1, train.kl_coef > 0.0
+        if self.folded:
+            self.folded.fold()
+        part.norm = float(norm)
         totals.add(part)
+
+    def _accumulate(
+        self,
+        rows: Sequence[TrainRow],
+        train: TrainConfig,
+        temperature: float,
+        normaliser: int,
+        part: _Totals,
+        first: bool,
+    ) -> None:
+        """Add the gradient of one micro-batch, and what it measured to `part`."""
+        reference = self._reference_logprobs(rows, temperature) if train.kl_coef > 0.0 else None
+        batch = self.scorer.arrange(rows, share=not self.checkpointing)
+        # Exact only together with kept activations if a prompt's keys ever went through a cache again.
+        assert not (self.checkpointing and isinstance(batch, Pack) and batch.shares_prompts)
+        old = torch.tensor([value for row in rows for value in row.old_logprobs], device=self.device)
+        advantages = torch.tensor(
+            [row.advantage for row in rows for _ in row.tokens], dtype=torch.float32, device=self.device
+        )
+        with self.scorer.attending(self.base, batch):
+            logprobs = self.scorer.logprobs(self.base, batch, temperature)
+            if train.updates_per_step == 1:
+                loss_T, capped_T = weighted_objective(logprobs, old, advantages, train.importance_cap)
+                part.capped += float(capped_T.sum())
+            else:
+                loss_T, clipped_T = clipped_objective(logprobs, old, advantages, train.clip_low, train.clip_high)
+                part.clipped += float(clipped_T.sum())
+            if reference is not None:
+                kl_T = k3_estimate(logprobs, reference)
+                part.kl += float(kl_T.detach().sum())
+                loss_T = loss_T + train.kl_coef * kl_T
+            loss = loss_T.sum() / normaliser
+            torch.autograd.backward(loss)
+        part.loss += float(loss.detach())
+        part.tokens += len(old)
+        if first:
+            difference = (logprobs.detach() - old).abs()
+            part.mismatch += float(difference.sum())
+            part.mismatch_max = max(part.mismatch_max, float(difference.max()))
+            part.mismatch_tokens += len(old)
 
     @torch.no_grad()
     def _reference_logprobs(self, batch: Sequence[TrainRow], temperature: float) -> Tensor:
@@ -256,31 +264,30 @@ class Policy:
     def shift(self, rows: Sequence[TrainRow], temperature: float) -> float:
         """KL per token between the sampling policy and the current one (k3), on the given rows, in nats."""
         total, tokens = 0.0, 0
-        for batch in micro_batches(rows, self.tokens_per_batch):
+        for batch in self.scorer.batches(rows, self.tokens_per_batch, share=not self.checkpointing):
             old = torch.tensor([value for row in batch for value in row.old_logprobs], device=self.device)
-            with self._autocast():
-                total += float(k3_estimate(old, self.logprobs(batch, temperature)).sum())
+            total += float(k3_estimate(old, self.logprobs(batch, temperature)).sum())
             tokens += len(old)
         # Never negative in exact arithmetic; rounding of an unmoved policy may say so.
         return max(0.0, total / max(1, tokens))
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """bfloat16 arithmetic over float32 weights where a GPU trains all of them."""
-        on = self.device.type == "cuda" and not isinstance(self.model, PeftModel)
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on)
-
-    def _shrink(self, failure: RuntimeError, rows: Sequence[TrainRow]) -> None:
-        """Halve the micro-batch after an out-of-memory error; raise where that cannot help or is not the cause."""
-        out_of_memory = isinstance(failure, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(failure)
-        if not out_of_memory:
+    def _make_room(self, failure: BaseException, rows: Sequence[TrainRow]) -> None:
+        """After an out-of-memory error: smaller micro-batches down to the longest row, then checkpointed activations.
+        Raises RunError where neither is left, and the failure itself where it is another one."""
+        if not is_out_of_memory(failure):
             raise failure
         longest = max(row.length for row in rows)
-        if self.tokens_per_batch <= longest:
+        if self.tokens_per_batch > longest:
+            self.tokens_per_batch = max(longest, self.tokens_per_batch // 2)
+        elif not self.checkpointing:
+            self.checkpoint_activations()
+        else:
+            shape = ModelShape.from_config(self.base.config.to_dict())
             raise RunError(
-                f"Out of memory: even one rollout of {longest:,} tokens does not fit. Lower the longest answer, "
-                "switch gradient checkpointing on, or take a smaller model."
+                f"Out of memory: even one rollout of {longest:,} tokens with gradient checkpointing does not fit. "
+                f"{describe_rollout(shape, longest, self.device.type, self.lora_rank)} Lower the longest answer, take "
+                "a smaller model, or free memory that other programs hold."
             ) from failure
-        self.tokens_per_batch = max(longest, self.tokens_per_batch // 2)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -294,6 +301,8 @@ class Policy:
         """Take over the weights that `save` wrote, exactly."""
         if isinstance(self.model, PeftModel):
             set_peft_model_state_dict(self.model, load_file(folder / "adapter_model.safetensors"))
+            if self.folded:
+                self.folded.fold()
             return
         saved = load_model(str(folder), None, torch.float32, self.device)[0].state_dict()
         self.model.load_state_dict(saved)
@@ -309,6 +318,8 @@ class _Totals:
     kl: float = 0.0
     has_kl: bool = False
     mismatch: float = 0.0
+    mismatch_max: float = 0.0
+    capped: float = 0.0
     tokens: int = 0
     mismatch_tokens: int = 0
     steps: int = 0
@@ -320,6 +331,8 @@ class _Totals:
         self.kl += other.kl
         self.has_kl |= other.has_kl
         self.mismatch += other.mismatch
+        self.mismatch_max = max(self.mismatch_max, other.mismatch_max)
+        self.capped += other.capped
         self.tokens += other.tokens
         self.mismatch_tokens += other.mismatch_tokens
         self.steps += other.steps
@@ -332,6 +345,8 @@ class _Totals:
             clip_share=self.clipped / tokens,
             kl_base=self.kl / tokens if self.has_kl else None,
             mismatch=self.mismatch / max(1, self.mismatch_tokens),
+            mismatch_max=self.mismatch_max,
+            capped_share=self.capped / tokens,
             num_tokens=self.tokens,
             num_optimizer_steps=self.steps,
         )
@@ -355,72 +370,11 @@ def _card(source: str, is_adapter: bool) -> str:
     )
 
 
-def micro_batches(rows: Sequence[TrainRow], max_tokens: int) -> Iterator[list[TrainRow]]:
-    """Rows sorted by length and cut so that rows x longest stays within `max_tokens` (at least one row each)."""
-    batch: list[TrainRow] = []
-    for row in sorted(rows, key=lambda row: row.length, reverse=True):
-        if batch and (len(batch) + 1) * batch[0].length > max_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def load_model(
-    source: str, revision: str | None, dtype: torch.dtype, device: torch.device
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal LM and its tokenizer. Raises ModelError with the reason."""
-    place = resolve_source(source)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            place, revision=revision, dtype=dtype, use_safetensors=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as failure:
-        first = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
-        raise ModelError(f"The model {source} cannot be loaded: {first}") from failure
-    model.to(device)  # type: ignore[arg-type]  # a wrapped method whose wrapper lost its self
-    return model, tokenizer
-
-
-def choose_device(hardware: HardwareConfig) -> torch.device:
-    """The device the config asks for. Raises RunError where it asks for a GPU that is not there."""
-    if hardware.device == "cpu" or (hardware.device == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise RunError("The config asks for a CUDA GPU, but PyTorch sees none. Choose device `auto` or `cpu`.")
-    return torch.device("cuda")
-
-
-def _dtype(model: ModelConfig, device: torch.device) -> torch.dtype:
-    # Steps of a usual learning rate vanish in bfloat16, so weights that are trained in place stay float32.
-    if model.method == "full" or model.dtype == "float32":
-        return torch.float32
-    if model.dtype == "bfloat16" or (device.type == "cuda" and torch.cuda.is_bf16_supported()):
-        return torch.bfloat16
-    return torch.float32
-
-
-def _token_logprobs(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    scaled = logits.float() / temperature
-    return scaled.gather(1, targets[:, None])[:, 0] - torch.logsumexp(scaled, dim=-1)
-
-
-def _chunked_logprobs(hidden_T: Tensor, head: torch.nn.Linear, targets_T: Tensor, temperature: float) -> Tensor:
-    """`_token_logprobs(head(hidden))` without ever holding tokens x vocabulary, forward or backward."""
-
-    def score(hidden: Tensor, targets: Tensor) -> Tensor:
-        return _token_logprobs(head(hidden), targets, temperature)
-
-    step = max(1, HEAD_CHUNK // head.out_features)
-    if len(targets_T) <= step:
-        return score(hidden_T, targets_T)
-    parts = [
-        checkpoint(score, hidden_T[at : at + step], targets_T[at : at + step], use_reentrant=False)
-        for at in range(0, len(targets_T), step)
-    ]
-    return torch.cat(parts)
+def is_out_of_memory(failure: BaseException) -> bool:
+    """Whether memory ran out, on either kind of device. On a CPU the allocators say so in words only."""
+    if isinstance(failure, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(failure) for words in ("DefaultCPUAllocator", "bad_alloc", "could not create a memory"))
 
 
 def _never() -> bool:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
-from ttrl_engine.config import TaskKind
+from ttrl_engine.config import AnswerConfig, TaskKind
 from ttrl_engine.errors import DataError
 
 References: TypeAlias = Mapping[str, str]
@@ -34,12 +34,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class ProblemSet:
-    """A validated list of problems with unique ids, in the order of their file, and what references are known."""
+    """A validated list of problems with unique ids, in the order of their file, and what references are known.
+
+    `rule` is what a person saved about reading and comparing the answers of this set.
+    """
 
     name: str
     kind: TaskKind
     problems: tuple[Problem, ...]
     references: References
+    rule: AnswerConfig = field(default_factory=AnswerConfig)
 
     def __post_init__(self) -> None:
         ids = {problem.id for problem in self.problems}
@@ -52,7 +56,12 @@ class ProblemSet:
         object.__setattr__(self, "references", MappingProxyType(dict(self.references)))
 
     def __reduce__(self) -> tuple[type[ProblemSet], tuple[object, ...]]:
-        return (ProblemSet, (self.name, self.kind, self.problems, dict(self.references)))
+        return (ProblemSet, (self.name, self.kind, self.problems, dict(self.references), self.rule))
+
+    @property
+    def answers(self) -> AnswerConfig:
+        """How answers to this set are read and compared where a run does not say otherwise; its kind is set."""
+        return self.rule.over(AnswerConfig(kind=self.kind))
 
     @property
     def num_references(self) -> int:
@@ -61,7 +70,7 @@ class ProblemSet:
 
     @property
     def content_hash(self) -> str:
-        """16 hex digits of the SHA-256 over kind, ids, prompts, choices and references; the name is left out."""
+        """16 hex digits of the SHA-256 over kind, ids, prompts, choices and references; name and rule are left out."""
         digest = hashlib.sha256(json.dumps(self.kind).encode())
         for problem in self.problems:
             row = [problem.id, problem.prompt, list(problem.choices), self.references.get(problem.id)]

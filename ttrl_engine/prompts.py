@@ -14,6 +14,7 @@ from ttrl_engine.models import suffix_for
 from ttrl_engine.problems import Problem
 from ttrl_engine.sampler import Rollout
 from ttrl_engine.tasks.base import Extraction, Task
+from ttrl_engine.vote import DROPPED
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,12 @@ class PromptFormat:
 
     def read(self, problem: Problem, rollouts: Sequence[Rollout]) -> tuple[list[str], list[Extraction]]:
         """The texts of the rollouts, end tokens left out, and the answer found in each."""
+        # One that was called off has no last word to read.
         texts = [str(self.tokenizer.decode(list(rollout.tokens), skip_special_tokens=True)) for rollout in rollouts]
         answers = [
-            self.task.extract(text, problem, truncated=rollout.finish == "length")
+            DROPPED
+            if rollout.finish == "dropped"
+            else self.task.extract(text, problem, truncated=rollout.finish == "length")
             for text, rollout in zip(texts, rollouts, strict=True)
         ]
         return texts, answers

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 OnProgress = Callable[[int, int], None]
 ShouldStop = Callable[[], bool]
+Finish: TypeAlias = Literal["stop", "length", "dropped"]
 
 
 class StopRequested(Exception):  # noqa: N818  # a request that was met, not an error
@@ -28,27 +29,62 @@ class SamplingParams:
 @dataclass(frozen=True)
 class SampleRequest:
     """`num_rollouts` completions of one prompt. `stream` seeds a random stream of its own, so the same request gives
-    the same rollouts whatever else is sampled beside it."""
+    the same rollouts whatever else is sampled beside it. The first `num_required` rollouts (all where None) always
+    finish; the watcher may call off the others."""
 
     prompt_ids: tuple[int, ...]
     num_rollouts: int
     stream: int
+    num_required: int | None = None
+
+    def required(self, index: int) -> bool:
+        """Whether rollout `index` must finish."""
+        return self.num_required is None or index < self.num_required
 
 
 @dataclass(frozen=True)
 class Rollout:
     """One completion: its tokens (the end token included) and, per token, the log-probability under the distribution
-    that it was drawn from (after temperature and top-p)."""
+    that it was drawn from (after temperature and top-p). A "dropped" one was called off by the watcher; its tokens are
+    those drawn until then, possibly none."""
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
-    finish: Literal["stop", "length"]
+    finish: Finish
+
+
+class Watcher(Protocol):
+    """Sees rollouts as they end, so that they can be read while others still grow."""
+
+    def finished(self, request: int, index: int, rollout: Rollout) -> None:
+        """Rollout `index` of request number `request` has ended; dropped ones are reported too."""
+        ...
+
+    def settled(self) -> Collection[int]:
+        """Numbers of the requests whose rollouts beyond `num_required` nobody needs any more. Asked once between
+        token steps; each request need be named only once."""
+        ...
+
+
+class NoWatcher:
+    """Waits for the end and needs every rollout."""
+
+    def finished(self, request: int, index: int, rollout: Rollout) -> None:  # the protocol's
+        """Look away."""
+
+    def settled(self) -> Collection[int]:
+        """Never any."""
+        return ()
+
+
+NO_WATCHER: Final = NoWatcher()
 
 
 class Sampler(Protocol):
-    """Draws rollouts from the current policy."""
+    """Draws rollouts from the current policy. `notes` says what the user should know about how it does so."""
 
     name: str
+    notes: list[str]
 
     def sample(
         self,
@@ -56,8 +92,10 @@ class Sampler(Protocol):
         params: SamplingParams,
         on_progress: OnProgress,
         should_stop: ShouldStop,
+        watcher: Watcher = NO_WATCHER,
     ) -> list[list[Rollout]]:
-        """Rollouts per request, in order. Raises StopRequested as soon as `should_stop()` is true."""
+        """Rollouts per request, in order. Progress counts rollouts that ended. Raises StopRequested as soon as
+        `should_stop()` is true; it is asked before every token."""
         ...
 
     def sync(self) -> None:

@@ -12,6 +12,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ from ttrl_engine.problems import Problem, ProblemSet, split
 from ttrl_engine.prompts import PromptFormat, stop_ids
 from ttrl_engine.safeguards import Safeguards
 from ttrl_engine.sampler import Sampler, SamplingParams, StopRequested, stream_of
-from ttrl_engine.tasks import get_task
+from ttrl_engine.tasks import task_for
 from ttrl_engine.threads import default_threads
 from ttrl_engine.torch_sampler import MAX_ROWS, TorchSampler, cache_budget
 from ttrl_engine.vllm_sampler import VllmSampler, vllm_installed
@@ -85,7 +86,8 @@ class _Run:
         self.emit, self.should_stop, self.base_scores = emit, should_stop, base_scores
         self.clock = Clock()
         self.last_progress = 0.0
-        self.task = get_task(config.task or problem_set.kind)
+        self.answers = config.answers.over(problem_set.answers)
+        self.task = task_for(self.answers)
         self._phase(0, Phase.LOADING, 0, 1)
         self.threads = config.hardware.threads or default_threads()
         torch.set_num_threads(self.threads)
@@ -95,6 +97,9 @@ class _Run:
         np.random.seed(start % 2**32)
         self.policy = Policy.load(config.model, config.hardware, config.train)
         self.prompts = PromptFormat(self.policy.tokenizer, self.task, config.data, config.model.source)
+        # What was said of single answers was said of this set: a benchmark may have problems of the same ids.
+        unruled = self.answers.model_copy(update={"merges": (), "detached": ()})
+        self.benchmark_prompts = replace(self.prompts, task=task_for(unruled))
         parts = split(problem_set, config.data.held_out_share, config.data.max_problems, config.seed)
         self.adapt = self._that_fit(parts.adapt, problem_set.name)
         if len(self.adapt) < 2:
@@ -185,6 +190,7 @@ class _Run:
 
         budget = self.policy.tokens_per_batch
         ballots = self.learner.vote(step, problems, self.clock, on_phase, self.should_stop)
+        self._pass_on_notes(step)
         with self.clock.phase(Phase.SAVING):
             self._store_rollouts(step, ballots)
         outcome = self.learner.learn(step, self.total_steps, ballots, self.clock, on_phase, self.should_stop)
@@ -237,7 +243,7 @@ class _Run:
                     else take_exam(
                         exam,
                         self.sampler,
-                        self.prompts,
+                        self.benchmark_prompts if exam.split is Split.BENCHMARK else self.prompts,
                         self.config.evaluate,
                         self.exam_params,
                         stream_of(self.config.seed, "exam", step, *exam.key),
@@ -253,6 +259,7 @@ class _Run:
             base = Marks.from_dict(self.state.base[key]) if key in self.state.base else None
             seconds = 0.0 if cached else clock.seconds[Phase.EVALUATING]
             self.emit(report(exam, marks, base, step, cached is not None, seconds))
+        self._pass_on_notes(step)
         self.state.evaluated_step = step
 
     def _base_key(self, exam: Exam) -> str:
@@ -267,7 +274,7 @@ class _Run:
             config.evaluate.model_dump(exclude={"every_steps"}),
             config.vote.max_new_tokens,
             config.data.model_dump(include={"prompt", "prompt_suffix", "system_prompt"}),
-            self.task.kind,
+            self.answers.model_dump(mode="json", exclude_defaults=True),
             config.seed,
         ]
         return json.dumps(parts, sort_keys=True)
@@ -367,14 +374,15 @@ class _Run:
         with gzip.open(beside, "wt", encoding="utf-8", compresslevel=3) as file:
             for ballot in ballots:
                 class_of = {i: n for n, each in enumerate(ballot.election.classes) for i in each.members}
+                trained = frozenset(ballot.trained)
                 for index, (rollout, text) in enumerate(zip(ballot.rollouts, ballot.texts, strict=True)):
                     row = {
                         "problem_id": ballot.problem.id,
                         "index": index,
                         "text": text,
                         "class_index": class_of.get(index),
-                        "reward": ballot.rewards[index],
-                        "trained": index < self.config.vote.num_trained,
+                        "reward": None if rollout.finish == "dropped" else ballot.rewards[index],
+                        "trained": index in trained,
                         "length": len(rollout.tokens),
                         "finish": rollout.finish,
                         "logprob": sum(rollout.logprobs),
@@ -387,6 +395,12 @@ class _Run:
         if done in (0, total) or now - self.last_progress >= PROGRESS_INTERVAL_S:
             self.last_progress = now
             self.emit(Progressed(step, phase, done, total))
+
+    def _pass_on_notes(self, step: int) -> None:
+        """What the sampler has to say to the user, each thing once."""
+        notes, self.sampler.notes[:] = list(self.sampler.notes), []
+        for note in notes:
+            self._note(step, "warning", note)
 
     def _note(self, step: int, level: str, message: str) -> None:
         self.emit(Noted(step, level, message))

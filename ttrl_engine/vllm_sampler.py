@@ -7,24 +7,38 @@ twice would serve keys and values of the weights before.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib.util
+import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from peft import PeftModel
 
 from ttrl_engine.errors import RunError
 from ttrl_engine.models import resolve_source
 from ttrl_engine.policy import Policy
-from ttrl_engine.sampler import OnProgress, Rollout, SampleRequest, SamplingParams, ShouldStop, StopRequested
+from ttrl_engine.sampler import (
+    NO_WATCHER,
+    Finish,
+    OnProgress,
+    Rollout,
+    SampleRequest,
+    SamplingParams,
+    ShouldStop,
+    StopRequested,
+    Watcher,
+)
 
 # Of a GPU's memory; the rest is the trainer's.
 GPU_SHARE = 0.45
 MAX_ROWS = 512
+DROPPED = Rollout((), (), "dropped")
 
 
 def vllm_installed() -> bool:
@@ -41,36 +55,47 @@ class VllmSampler:
 
     name = "vllm"
 
-    def __init__(self, policy: Policy, source: str, revision: str | None, max_tokens: int, seed: int) -> None:
-        """`max_tokens` bounds prompt and answer together. Raises RunError where vLLM is missing or does not start."""
+    def __init__(
+        self,
+        policy: Policy,
+        source: str,
+        revision: str | None,
+        max_tokens: int,
+        seed: int,
+        *,
+        gpu_share: float = GPU_SHARE,
+        sleeps: bool = False,
+    ) -> None:
+        """`max_tokens` bounds prompt and answer together. The engine takes `gpu_share` of the GPU's memory, and with
+        `sleeps` gives it back between calls, at the price of moving its weights to the host and back. Raises RunError
+        where vLLM is missing or does not start."""
         if not vllm_installed():
             raise RunError(
                 "The config asks for the vLLM sampler, but vLLM is not installed. Install it with "
                 "`pip install 'ttrl-studio[gpu]'`, or set the sampler to `torch`."
             )
-        # The engine's scheduler must run in this process, so that a pause or a cancel takes effect between its steps.
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        from vllm import LLM
-
+        self.notes: list[str] = []
         self._policy = policy
         self._lora = policy.model if isinstance(policy.model, PeftModel) else None
         self._version = 0
+        self._calls = itertools.count()
         self._adapters = Path(tempfile.mkdtemp(prefix="ttrl-adapters-", dir=_fast_folder()))
         options: dict[str, Any] = {}
         if self._lora is not None:
-            rank = policy.lora_rank
-            options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _allowed_rank(rank)}
+            options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _allowed_rank(policy.lora_rank)}
         on_gpu = policy.device.type == "cuda"
+        self._sleeps = sleeps and on_gpu
+        options["enable_sleep_mode"] = self._sleeps
+        self._llm: Any = None
         try:
-            self._llm = LLM(
+            self._llm = _engine(
                 model=resolve_source(source),
                 revision=revision,
                 dtype=str(policy.base.dtype).removeprefix("torch."),
                 seed=seed,
                 max_model_len=max_tokens,
                 max_num_seqs=MAX_ROWS,
-                gpu_memory_utilization=GPU_SHARE,
+                gpu_memory_utilization=gpu_share,
                 enforce_eager=not on_gpu,
                 # A model's own generation settings must not leak into the vote.
                 generation_config="vllm",
@@ -80,9 +105,10 @@ class VllmSampler:
                 disable_log_stats=True,
                 **options,
             )
-        except (RuntimeError, ValueError) as failure:
-            shutil.rmtree(self._adapters, ignore_errors=True)
+        except (ImportError, OSError, RuntimeError, ValueError) as failure:
+            self.close()
             raise RunError(f"vLLM could not start: {failure}. Set the sampler to `torch` instead.") from failure
+        self._sleep()
 
     def sample(
         self,
@@ -90,58 +116,124 @@ class VllmSampler:
         params: SamplingParams,
         on_progress: OnProgress,
         should_stop: ShouldStop,
+        watcher: Watcher = NO_WATCHER,
     ) -> list[list[Rollout]]:
-        """See `Sampler.sample`. Progress counts finished rollouts."""
+        """See `Sampler.sample`. Asked to stop, or for rollouts to drop, between the engine's steps."""
+        if self._sleeps:
+            self._llm.wake_up()
+        try:
+            return self._sample(requests, params, on_progress, should_stop, watcher)
+        finally:
+            self._sleep()
+
+    def _sample(
+        self,
+        requests: Sequence[SampleRequest],
+        params: SamplingParams,
+        on_progress: OnProgress,
+        should_stop: ShouldStop,
+        watcher: Watcher,
+    ) -> list[list[Rollout]]:
+        engine = self._llm.llm_engine
+        waiting = self._submit(requests, params)
+        found: list[dict[int, Rollout]] = [{} for _ in requests]
+        total = len(waiting)
+        try:
+            while waiting:
+                if should_stop():
+                    raise StopRequested
+                for output in engine.step():
+                    # One that was called off may still come back, unfinished business of the engine.
+                    if output.finished and output.request_id in waiting:
+                        number, index = waiting.pop(output.request_id)
+                        found[number][index] = _rollout(output.outputs[0])
+                        watcher.finished(number, index, found[number][index])
+                settled = frozenset(watcher.settled())
+                needless = [
+                    name for name, (number, index) in waiting.items()
+                    if number in settled and not requests[number].required(index)
+                ]  # fmt: skip
+                if needless:
+                    engine.abort_request(needless)
+                for name in needless:
+                    number, index = waiting.pop(name)
+                    found[number][index] = DROPPED
+                    watcher.finished(number, index, DROPPED)
+                on_progress(total - len(waiting), total)
+        finally:
+            if waiting:
+                engine.abort_request(list(waiting))
+        return [[rollouts[index] for index in range(len(rollouts))] for rollouts in found]
+
+    def _submit(self, requests: Sequence[SampleRequest], params: SamplingParams) -> dict[str, tuple[int, int]]:
+        """Hand in every rollout as a request of its own, so that each can be called off; name -> its place."""
         from vllm import SamplingParams as VllmParams
         from vllm.sampling_params import RequestOutputKind
 
-        engine = self._llm.llm_engine
         settings = VllmParams(
             temperature=params.temperature,
             top_p=params.top_p,
             max_tokens=params.max_new_tokens,
+            # The end token of the model's own file is one of these, or it does not end anything.
+            ignore_eos=True,
             stop_token_ids=list(params.stop_ids),
             logprobs=0,
             flat_logprobs=True,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+        call, adapter = next(self._calls), self._adapter()
         places: dict[str, tuple[int, int]] = {}
-        for index, request in enumerate(requests):
+        for number, request in enumerate(requests):
             prompt = {"prompt_token_ids": list(request.prompt_ids)}
-            for number in range(request.num_rollouts):
-                name = f"{index}-{number}"
-                places[name] = (index, number)
-                engine.add_request(name, prompt, settings, lora_request=self._adapter())
-        found: dict[tuple[int, int], Rollout] = {}
-        while len(found) < len(places):
-            if should_stop():
-                engine.abort_request([name for name, place in places.items() if place not in found])
-                raise StopRequested
-            for output in engine.step():
-                if output.finished:
-                    found[places[output.request_id]] = _rollout(output.outputs[0])
-            on_progress(len(found), len(places))
-        return [[found[index, number] for number in range(r.num_rollouts)] for index, r in enumerate(requests)]
+            for index in range(request.num_rollouts):
+                name = f"{call}-{number}-{index}"
+                places[name] = (number, index)
+                self._llm.llm_engine.add_request(name, prompt, settings, lora_request=adapter)
+        return places
 
     def sync(self) -> None:
-        """Serve the policy's newest weights from now on."""
+        """Serve the policy's newest weights from now on. Raises RunError where the engine cannot take them."""
         self._version += 1
         if self._lora is not None:
             self._lora.save_pretrained(str(self._adapters / f"v{self._version}"), safe_serialization=True)
             shutil.rmtree(self._adapters / f"v{self._version - 2}", ignore_errors=True)
             return
-        model = self._llm.llm_engine.model_executor.driver_worker.model_runner.model
-        model.load_weights(list(self._policy.base.state_dict().items()))
-        self._llm.reset_prefix_cache()
+        if self._sleeps:
+            self._llm.wake_up()
+        try:
+            model = self._llm.llm_engine.model_executor.driver_worker.model_runner.model
+            model.load_weights(list(self._policy.base.state_dict().items()))
+            self._llm.reset_prefix_cache()
+        except (AttributeError, KeyError, RuntimeError, ValueError) as failure:
+            # Some weights are new and some are old now; nothing that such an engine says may be trained on.
+            self.close()
+            raise RunError(
+                f"vLLM could not take over the trained weights: {failure}. Train an adapter (model.method = lora) or "
+                "set the sampler to `torch`, and resume from the last checkpoint."
+            ) from failure
+        self._sleep()
 
     def close(self) -> None:
-        """Give back the engine's memory and the adapters' folder."""
-        import gc
-
+        """Give back the engine's memory, its process group and the adapters' folder. May be called again."""
         shutil.rmtree(self._adapters, ignore_errors=True)
-        del self._llm
+        llm, self._llm = self._llm, None
+        if llm is None:
+            return
+        llm.llm_engine.engine_core.shutdown()
+        del llm
         gc.collect()
+        # Names of vLLM's inside that may move; without them the memory comes back when this process ends.
+        with contextlib.suppress(ImportError, AttributeError, AssertionError, RuntimeError):
+            from vllm.distributed.parallel_state import destroy_distributed_environment, destroy_model_parallel
+
+            destroy_model_parallel()
+            destroy_distributed_environment()
+
+    def _sleep(self) -> None:
+        """Level 1: weights wait in host memory. Level 2 would throw them away, adapters' base included."""
+        if self._sleeps and self._llm is not None:
+            self._llm.sleep(level=1)
 
     def _adapter(self) -> Any:
         """The request that selects the newest adapter; None before the first update, which is the base."""
@@ -153,8 +245,17 @@ class VllmSampler:
         return LoRARequest(name, self._version, str(self._adapters / name))
 
 
+def _engine(**options: Any) -> Any:
+    # The engine's scheduler must run in this process, so that a pause or a cancel takes effect between its steps.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    from vllm import LLM
+
+    return LLM(**options)
+
+
 def _rollout(output: Any) -> Rollout:
-    finish: Literal["stop", "length"] = "stop" if output.finish_reason == "stop" else "length"
+    finish: Finish = "stop" if output.finish_reason == "stop" else "length"
     return Rollout(tuple(output.token_ids), tuple(float(value) for value in output.logprobs.logprobs), finish)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from ttrl_engine.problems import Problem
 from ttrl_engine.tasks.base import Extraction, Task
+
+# Of a rollout that was called off because the vote was decided without it.
+DROPPED: Final = Extraction(None, "called off: the vote was decided without it")
 
 Abstention: TypeAlias = Literal["tie", "no answers", "low consensus", "low margin"]
 TieRule: TypeAlias = Literal["abstain", "first_sampled"]
@@ -41,6 +44,8 @@ class Election:
     without an answer counted in the denominator; 0 without answers. `margin`: its lead over the second, as a share of
     all rollouts. `winner` is the index of the pseudo-label's class, None where the election `abstained`; `label` is
     that class as shown, `label_key` its key. `unparsed` maps the index of each rollout without an answer to the reason.
+    Of `num_dropped` rollouts the answer is not known, because the outcome was decided without them (see `early_vote`);
+    `consensus` and `margin` are then the least they could have been.
     """
 
     problem_id: str
@@ -53,6 +58,7 @@ class Election:
     consensus: float
     margin: float
     unparsed: tuple[tuple[int, str], ...]
+    num_dropped: int = 0
 
     @property
     def num_unparsed(self) -> int:
@@ -67,7 +73,7 @@ class Election:
     @property
     def unanimous(self) -> bool:
         """Every rollout, without exception, gave the same answer."""
-        return self.num_rollouts > 0 and self.num_classes == 1 and self.num_unparsed == 0
+        return self.num_classes == 1 and self.classes[0].count == self.num_rollouts
 
     @property
     def winning_class(self) -> AnswerClass | None:
@@ -89,12 +95,13 @@ def elect(
     A tie for first either abstains or goes to the tied class sampled first. Thresholds are shares of all N, and a
     winner exactly at one passes. Rollouts without an answer vote for nothing and can never win.
     """
-    classes = _group(extractions, task, problem)
+    classes, unread = _group(extractions, task, problem)
     num_rollouts = len(extractions)
     first = classes[0].count if classes else 0
     second = classes[1].count if len(classes) > 1 else 0
     consensus = first / num_rollouts if num_rollouts else 0.0
-    margin = (first - second) / num_rollouts if num_rollouts else 0.0
+    num_dropped = sum(each == DROPPED for each in extractions)
+    margin = max(0, first - second - num_dropped) / num_rollouts if num_rollouts else 0.0
     abstained: Abstention | None = None
     if not classes:
         abstained = "no answers"
@@ -115,7 +122,12 @@ def elect(
         abstained=abstained,
         consensus=consensus,
         margin=margin,
-        unparsed=tuple((i, each.reason or "") for i, each in enumerate(extractions) if each.raw is None),
+        unparsed=tuple(
+            (i, unread.get(i) or each.reason or "")
+            for i, each in enumerate(extractions)
+            if (each.raw is None or i in unread) and each != DROPPED
+        ),
+        num_dropped=num_dropped,
     )
 
 
@@ -128,17 +140,23 @@ def rewards(election: Election) -> list[float]:
     return result
 
 
-def _group(extractions: Sequence[Extraction], task: Task, problem: Problem) -> tuple[AnswerClass, ...]:
-    keys: dict[str, str] = {}  # each distinct spelling is canonicalised once
+def _group(
+    extractions: Sequence[Extraction], task: Task, problem: Problem
+) -> tuple[tuple[AnswerClass, ...], dict[int, str]]:
+    """The classes, and by index the reason of each answer that was found but could not be read."""
+    readings = task.keys(list(dict.fromkeys(each.raw for each in extractions if each.raw is not None)), problem)
     members: dict[str, list[int]] = {}
+    unread: dict[int, str] = {}
     for index, extraction in enumerate(extractions):
         if extraction.raw is None:
             continue
-        if extraction.raw not in keys:
-            keys[extraction.raw] = task.canonical(extraction.raw, problem)
-        members.setdefault(keys[extraction.raw], []).append(index)
+        reading = readings[extraction.raw]
+        if reading.key is None:
+            unread[index] = reading.reason or ""
+        else:
+            members.setdefault(reading.key, []).append(index)
     classes = []
     for key, indexes in members.items():
         spellings = Counter(raw for i in indexes if (raw := extractions[i].raw) is not None).most_common()
         classes.append(AnswerClass(key, spellings[0][0], tuple(indexes), tuple(spellings)))
-    return tuple(sorted(classes, key=lambda each: (-each.count, each.members[0])))
+    return tuple(sorted(classes, key=lambda each: (-each.count, each.members[0]))), unread

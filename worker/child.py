@@ -27,6 +27,7 @@ from ttrl_engine.sampler import StopRequested
 from ttrl_engine.threads import wait_politely
 from worker import health, processes
 from worker.engine import BaseScoreTable, Engine, TorchEngine
+from worker.export import write_merged
 from worker.failures import classify, failure, first_line, redact
 from worker.recorder import Recorder
 from worker.rows import ComparisonRow, RunRow
@@ -101,10 +102,17 @@ def _compute(store: Store, claim: Claim, engine: Engine, stop: threading.Event) 
         assert run is not None
         _log.info("run %s (%s), attempt %s", run.id, run.name, claim.attempt)
         _compute_run(store, claim, run, engine, stop)
-    else:
+    elif job.kind == "compare":
         comparison = store.comparison(job.subject_id)
         assert comparison is not None
         _compute_comparison(store, claim, comparison, engine, stop)
+    else:
+        export = store.export(job.subject_id)
+        assert export is not None
+        run = store.run(export.run_id)
+        assert run is not None
+        write_merged(store, claim, run, _weights(store, run, None), stop.is_set)
+        store.say_outcome(claim, Outcome.COMPLETED)
 
 
 def _compute_run(store: Store, claim: Claim, run: RunRow, engine: Engine, stop: threading.Event) -> None:
@@ -139,8 +147,6 @@ def _compute_comparison(
 ) -> None:
     run = store.run(comparison.run_id)
     assert run is not None
-    own = store.problem_set(run.set_id)
-    assert own is not None
     store.begin_comparison(claim)
     told_at_s = 0.0
 
@@ -153,7 +159,6 @@ def _compute_comparison(
     result = engine.answer_both(
         _weights(store, run, comparison.step),
         run.config,
-        own.kind,
         _problem(store, run, comparison),
         comparison.num_samples,
         comparison.temperature,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from ttrl_engine.config import RunConfig, TaskKind
+from ttrl_engine.config import RunConfig
 from ttrl_engine.events import Emit, RunFinished
 from ttrl_engine.problems import Problem, ProblemSet
 from worker.store import Store
@@ -48,7 +48,6 @@ class Engine(Protocol):
         self,
         weights: Path,
         config: RunConfig,
-        kind: TaskKind,
         problem: Problem,
         num_samples: int,
         temperature: float,
@@ -83,7 +82,6 @@ class TorchEngine:
         self,
         weights: Path,
         config: RunConfig,
-        kind: TaskKind,
         problem: Problem,
         num_samples: int,
         temperature: float,
@@ -96,5 +94,5 @@ class TorchEngine:
         from ttrl_engine import compare
 
         return compare.answer_both(
-            weights, config, kind, problem, num_samples, temperature, max_new_tokens, seed, on_progress, should_stop
+            weights, config, problem, num_samples, temperature, max_new_tokens, seed, on_progress, should_stop
         )

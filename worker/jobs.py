@@ -40,6 +40,12 @@ class JobDesk:
         self._doorbell.ring()
         return comparison_id
 
+    def submit_export(self, run_id: int, client_id: str) -> int:
+        """Queue the merging of a run's adapter into its model and return the export's id. Raises StudioError."""
+        export_id = self.store.submit_export(run_id, client_id)
+        self._doorbell.ring()
+        return export_id
+
     def problem_set(self, ref: str) -> str:
         """The id of the stored set behind `set:ID` or `bundled:NAME`, which is stored if it is not yet.
 

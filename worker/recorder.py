@@ -51,7 +51,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _SCORE = """
 INSERT OR REPLACE INTO scores (run_id, step, split, problem_set, problem_id, num_samples, num_correct, maj_answer,
-  maj_correct) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+  maj_correct, num_unparsed, num_truncated, mean_length) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _METRIC = "INSERT OR REPLACE INTO metrics (run_id, step, name, value) VALUES (?, ?, ?, ?)"
 _ALARM = (
@@ -222,7 +222,8 @@ class Recorder:
         self._add(_METRIC, self._run_id, event.step, "seconds.evaluating", _number(self._evaluating_s))
         for score in event.scores:
             counts = (score.num_samples, score.num_correct, _text(score.maj_answer), score.maj_correct)
-            self._add(_SCORE, *key, score.problem_id, *counts)
+            reading = (score.num_unparsed, score.num_truncated, _number(score.mean_length))
+            self._add(_SCORE, *key, score.problem_id, *counts, *reading)
 
     @_take.register
     def _(self, event: CheckpointSaved) -> None:

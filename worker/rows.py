@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from ttrl_engine.config import RunConfig, TaskKind, parse_config
+from ttrl_engine.config import AnswerConfig, RunConfig, TaskKind, parse_config
 from worker.states import ACTIVE, RESUMABLE, TERMINAL, Intent, JobState
 
-JobKind: TypeAlias = Literal["run", "compare"]
+JobKind: TypeAlias = Literal["run", "compare", "export"]
 
 SeriesPoint: TypeAlias = tuple[int, float | None, float | None, float | None]
 """(step, mean, least, greatest) of one bucket of steps; all three are None where every value was not a number."""
@@ -17,7 +17,7 @@ SeriesPoint: TypeAlias = tuple[int, float | None, float | None, float | None]
 
 @dataclass(frozen=True)
 class ProblemSetRow:
-    """A stored problem set without its problems."""
+    """A stored problem set without its problems. `rule` is what a person saved about its answers."""
 
     id: str
     name: str
@@ -28,7 +28,13 @@ class ProblemSetRow:
     created_at: float
     notes: dict[str, Any]
     archived: bool
+    rule: AnswerConfig
     num_runs: int
+
+    @property
+    def answers(self) -> AnswerConfig:
+        """How answers to this set are read and compared where a run does not say otherwise; its kind is set."""
+        return self.rule.over(AnswerConfig(kind=self.kind))
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class ProblemRow:
 
 @dataclass(frozen=True)
 class JobRow:
-    """A job of either kind. `subject_id` is the id of its run or of its comparison, `title` what lists call it."""
+    """A job of any kind. `subject_id` is the id of its run, comparison or export, `title` what lists call it."""
 
     id: int
     kind: JobKind
@@ -253,13 +259,16 @@ class EvaluationRow:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One problem of one evaluation."""
+    """One problem of one evaluation; the last three are None where an older version scored it."""
 
     problem_id: str
     num_samples: int
     num_correct: int
     maj_answer: str | None
     maj_correct: bool
+    num_unparsed: int | None = None
+    num_truncated: int | None = None
+    mean_length: float | None = None
 
 
 @dataclass(frozen=True)
@@ -343,6 +352,46 @@ class ComparisonRow:
             return None
         value: dict[str, Any] = json.loads(self.result_json)
         return value
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """A merged model that was asked for, and its job. `done` of `total` counts the stages of the work."""
+
+    id: int
+    job: JobRow
+    client_id: str
+    run_id: int
+    phase: str | None
+    done: int | None
+    total: int | None
+    created_at: float
+
+    @property
+    def state(self) -> JobState:
+        """The state of the job."""
+        return self.job.state
+
+
+@dataclass(frozen=True)
+class DeliveryRow:
+    """A message for one webhook: `waiting` until it is `sent` or, after the last attempt, `failed`.
+
+    `key` names what happened: no webhook is told the same twice.
+    """
+
+    id: int
+    webhook_id: str
+    run_id: int
+    event: str
+    key: str
+    message_json: str = field(repr=False)
+    state: str
+    attempts: int
+    next_at: float
+    error: str | None
+    created_at: float
+    sent_at: float | None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -124,6 +126,69 @@ def m001_first_tables(db: Database) -> None:
         for statement in part.split(";"):
             if statement.strip():
                 db.execute(statement)
+
+
+_EXPORTS_AND_DELIVERIES = """
+CREATE TABLE exports (
+  id INTEGER PRIMARY KEY, job_id INTEGER NOT NULL UNIQUE REFERENCES jobs(id), client_id TEXT NOT NULL UNIQUE,
+  run_id INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, phase TEXT, done INTEGER, total INTEGER,
+  created_at REAL NOT NULL
+) STRICT;
+CREATE INDEX exports_by_run ON exports (run_id, id);
+CREATE TABLE deliveries (
+  id INTEGER PRIMARY KEY, webhook_id TEXT NOT NULL, run_id INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE,
+  event TEXT NOT NULL, key TEXT NOT NULL, message_json TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'waiting',
+  attempts INTEGER NOT NULL DEFAULT 0, next_at REAL NOT NULL, error TEXT, created_at REAL NOT NULL, sent_at REAL,
+  UNIQUE (webhook_id, key)
+) STRICT;
+CREATE INDEX deliveries_by_state ON deliveries (state, next_at)
+"""
+
+
+@migrations()
+def m_exports_and_deliveries(db: Database) -> None:
+    """Merged models as jobs of their own, and the messages that webhooks are to be sent."""
+    _allow_job_kind(db, "export")
+    for statement in _EXPORTS_AND_DELIVERIES.split(";"):
+        db.execute(statement)
+
+
+def _allow_job_kind(db: Database, kind: str) -> None:
+    """Let `jobs.kind` take one more value.
+
+    SQLite cannot change a CHECK, so the table is built again (https://sqlite.org/lang_altertable.html, section 7).
+    This connection enforces no foreign keys, hence nothing that refers to a job goes with the old table.
+    """
+    [made] = db.execute("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = 'jobs'").fetchone()
+    known = re.search(r"CHECK \(kind IN \(([^)]*)\)\)", made)
+    assert known is not None
+    wider = made.replace(known[0], f"CHECK (kind IN ({known[1]}, '{kind}'))", 1)
+    db.execute(re.sub(r"^CREATE TABLE \W?jobs\W", "CREATE TABLE wider_jobs ", wider, count=1))
+    db.execute("INSERT INTO wider_jobs SELECT * FROM jobs")
+    db.execute("DROP TABLE jobs")
+    db.execute("ALTER TABLE wider_jobs RENAME TO jobs")
+    db.execute("CREATE INDEX jobs_by_state ON jobs (state, position)")
+
+
+@migrations()
+def m_answer_rules(db: Database) -> None:
+    """What a person saved about the answers of a problem set, and every run with the kind of answer it was run with."""
+    db.execute("ALTER TABLE problem_sets ADD COLUMN rule_json TEXT NOT NULL DEFAULT '{}'")
+    runs = db.execute(
+        "SELECT runs.id, runs.config_json, problem_sets.kind FROM runs"
+        " JOIN problem_sets ON problem_sets.id = runs.set_id"
+    ).fetchall()
+    for run_id, config_json, kind in runs:
+        config = json.loads(config_json)
+        config["answers"] = {"kind": config.pop("task", None) or kind, **config.get("answers", {})}
+        db.execute("UPDATE runs SET config_json = ? WHERE id = ?", (json.dumps(config), run_id))
+
+
+@migrations()
+def m_readability_of_scores(db: Database) -> None:
+    """What a gain is taken apart by: samples without a readable answer, samples cut, mean length in tokens."""
+    for column in ("num_unparsed INTEGER", "num_truncated INTEGER", "mean_length REAL"):
+        db.execute(f"ALTER TABLE scores ADD COLUMN {column}")
 
 
 def migrate(database: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from worker import health
 from worker.lock import WorkerLock
+from worker.notify import Notifier
 from worker.queue import Doorbell
 from worker.reconciler import Reconciler
 from worker.settings import Settings
@@ -40,9 +41,11 @@ def serve(settings: Settings, child: Sequence[str] = CHILD, on_ready: Callable[[
         doorbell = Doorbell(store.data_dir, supervisor.serve)
         reconciler = Reconciler(store, settings, supervisor, doorbell, gpus)
         consumer = doorbell.consumer(len(gpus))
+        notifier = Notifier(store)
         stop = _stop_on_signals(supervisor)
         reconciler.start()
         consumer.start()
+        notifier.start()
         _log.info("worker %s serves %s with %s slot(s)", name, store.data_dir, len(gpus))
         on_ready()
         checked_s = time.monotonic()
@@ -54,6 +57,7 @@ def serve(settings: Settings, child: Sequence[str] = CHILD, on_ready: Callable[[
         supervisor.stopping.set()
         consumer.stop(graceful=True)
         reconciler.stop()
+        notifier.stop()
         doorbell.close()
         _log.info("stopped")
 

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import worker
 from worker import processes
 from worker.failures import classify, is_disk_full
-from worker.folders import comparison_folder, run_folder
+from worker.folders import comparison_folder, export_folder, run_folder
 from worker.reserve import Reserve
 from worker.rows import JobRow
 from worker.settings import Settings
@@ -211,8 +211,9 @@ class _Ear:
 
 
 def job_folder(data_dir: Path, job: JobRow) -> Path:
-    """The folder of the run or the comparison that the job computes."""
-    return (run_folder if job.kind == "run" else comparison_folder)(data_dir, job.subject_id)
+    """The folder of the run, the comparison or the export that the job computes."""
+    folders = {"run": run_folder, "compare": comparison_folder, "export": export_folder}
+    return folders[job.kind](data_dir, job.subject_id)
 
 
 def _private(path: str, flags: int) -> int:

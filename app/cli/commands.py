@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ttrl_engine.config import PRESETS, RunConfig
-from ttrl_engine.errors import StudioError
+from ttrl_engine.config import PRESETS, RunConfig, TaskKind
+from ttrl_engine.errors import DataError, StudioError
 
 STATUS_MARKS = {"ok": "[green]ok  [/green]", "warning": "[yellow]note[/yellow]", "missing": "[red]miss[/red]"}
 GONE_WRONG = 1
+# As a shell reports a program that the closing of its pipe ended.
+READER_GONE = 141
 
 cli = typer.Typer(
     name="ttrl-studio",
@@ -141,6 +144,90 @@ def config(preset: PresetName = None) -> None:
     from app.cli.run import preset_config
 
     sys.stdout.write((RunConfig() if preset is None else preset_config(preset)).to_yaml())
+
+
+@cli.command()
+def vote(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A JSONL file; - reads standard input.")],
+    kind: Annotated[TaskKind, typer.Option("--kind", help="How answers are read and compared.")],
+    read: Annotated[
+        Literal["boxed", "stated"] | None,
+        typer.Option("--read", help="boxed takes the last \\boxed{} only; stated, the default, stated answers too."),
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", help="One decision of the closed list; repeatable. Yes and no else.")
+    ] = None,
+    pattern: Annotated[str | None, typer.Option("--pattern", help="Regular expression of the kind pattern.")] = None,
+    unit: Annotated[str | None, typer.Option("--unit", help="Of numbers: other units are other answers.")] = None,
+    tolerance: Annotated[
+        float | None, typer.Option("--tolerance", help="Of numbers: relative distance of equal ones.")
+    ] = None,
+    tie: Annotated[
+        Literal["abstain", "first_sampled"], typer.Option("--tie", help="What a tie for first does.")
+    ] = "abstain",
+    min_consensus: Annotated[
+        float, typer.Option("--min-consensus", help="Abstain where the winner has less of all rollouts.")
+    ] = 0.0,
+    min_margin: Annotated[
+        float, typer.Option("--min-margin", help="Abstain where the winner leads by less of all rollouts.")
+    ] = 0.0,
+) -> None:
+    """Hold elections over rollouts, without a model: one JSON object per line in, one per line out.
+
+    In: {"id", "rollouts": [text…], "reference": text or absent, "choices": [text…] or absent}. Out: {"id", "label",
+    "abstained", "consensus", "classes", "unparsed", "rewards", "label_correct"}. A bad line is named on standard error
+    and left out; then the exit status is 1 at the end.
+    """
+    from app.cli.vote import answers_of, vote_lines, vote_of
+
+    answers = answers_of(kind=kind, read=read, labels=labels or None, pattern=pattern, unit=unit, tolerance=tolerance)
+    rules = vote_of(tie, min_consensus, min_margin)
+
+    def complain(message: str) -> None:
+        sys.stderr.write(f"{message}\n")
+
+    try:
+        with sys.stdin.buffer if file == "-" else Path(file).open("rb") as lines:
+            num_bad = vote_lines(lines, sys.stdout, answers, rules, complain)
+    except BrokenPipeError:
+        # Whoever read the elections has seen enough. Python would complain once more when it closes the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(READER_GONE) from None
+    except OSError as failure:
+        raise DataError(f"Cannot read {file}: {failure.strerror}. Give the path of a JSONL file, or - .") from None
+    if num_bad:
+        complain(f"{num_bad:,} {'line was' if num_bad == 1 else 'lines were'} left out.")
+        raise typer.Exit(GONE_WRONG)
+
+
+@cli.command()
+def report(
+    run_id: Annotated[int, typer.Argument(metavar="RUN", help="The number of the run, as in its address.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write; .html or .pdf.", dir_okay=False)],
+    data_dir: DataDir = None,
+) -> None:
+    """Write the evidence report of a run: one file that opens without this program."""
+    from app.cli.share import stored_run, write_report
+
+    store, stored = stored_run(_data_dir(data_dir), run_id)
+    write_report(store, stored, out)
+    _errors().print(f"Written: {escape(str(out))}", highlight=False, soft_wrap=True)
+
+
+@cli.command()
+def export(
+    run_id: Annotated[int, typer.Argument(metavar="RUN", help="The number of the run, as in its address.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="adapter, merged, card, metrics, elections or scores.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write; tables as .parquet or .csv.", dir_okay=False)],
+    data_dir: DataDir = None,
+) -> None:
+    """Write the weights, the model card or the measured tables of a run to a file."""
+    from app.cli.share import stored_run, write_export
+
+    store, stored = stored_run(_data_dir(data_dir), run_id)
+    console = _errors()
+    write_export(store, stored, what, out, lambda line: console.print(escape(line), highlight=False))
+    console.print(f"Written: {escape(str(out))}", highlight=False, soft_wrap=True)
 
 
 @cli.command()

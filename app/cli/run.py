@@ -19,6 +19,7 @@ import yaml
 from ttrl_engine.config import PRESETS, RunConfig, load_config
 from ttrl_engine.errors import ConfigError, RunError
 from ttrl_engine.events import Emit, Ending, Event, RunFinished
+from ttrl_engine.patterns import require_fast
 from ttrl_engine.problems import ProblemSet, load_problem_set
 from ttrl_engine.threads import wait_politely
 
@@ -68,7 +69,7 @@ def run_in_terminal(config: RunConfig, folder: Path, data_dir: Path, emit: Emit)
     problem_set = load_problems(config.data.problems, data_dir)
     benchmarks = {ref: load_problems(ref, data_dir) for ref in config.data.benchmarks}
     with claimed(folder), stop_on_signals() as stop:
-        write_config(config, folder)
+        config = write_config(config, problem_set, folder)
         # The bars of the libraries would draw over ours; they read this when they are imported.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         wait_politely()
@@ -119,17 +120,27 @@ def stop_on_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def write_config(config: RunConfig, folder: Path) -> None:
-    """Keep the config beside what it makes. Raises ConfigError if the folder holds a run with another one."""
+def write_config(config: RunConfig, problem_set: ProblemSet, folder: Path) -> RunConfig:
+    """Keep the config beside what it makes, and return it with what it left open about answers.
+
+    That is taken from the problem set when a run starts, and from the kept config when it goes on. Raises ConfigError
+    if the folder holds a run with another config.
+    """
     path = folder / "config.yaml"
-    if path.exists():
-        if load_config(path).digest() != config.digest():
+    kept = load_config(path) if path.exists() else None
+    rule = problem_set.answers if kept is None else kept.answers
+    config = config.model_copy(update={"answers": config.answers.over(rule)})
+    if kept is not None:
+        if kept.digest() != config.digest():
             raise ConfigError(
                 f"{folder} holds a run with another config. Choose another folder with --out, "
                 f"or go on with that run: ttrl-studio run {path} --out {folder}"
             )
-        return
-    path.write_text(config.to_yaml(), encoding="utf-8")
+    else:
+        if config.answers.pattern is not None:
+            require_fast(config.answers.pattern)
+        path.write_text(config.to_yaml(), encoding="utf-8")
+    return config
 
 
 def as_json_line(event: Event) -> str:

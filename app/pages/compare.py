@@ -242,9 +242,7 @@ class ComparePage:
         if comparison is None or run is None or own is None:
             return ""
         known = find_problem(self.choices, run, comparison.problem_id) if comparison.problem_id else None
-        return result_html(
-            self.store, run, comparison, judge_of(run, own.kind, comparison, known, show=bool(references))
-        )
+        return result_html(self.store, run, comparison, judge_of(run, comparison, known, show=bool(references)))
 
     def _earlier(self, run: RunRow, current: int | None) -> str:
         return earlier_html(run, self.store.comparisons(run.id), current, time.time())

@@ -8,9 +8,8 @@ from typing import Any
 
 from app.components import bar, card, error_card, escape, link_button, note, pill, progress, row, state_pill, table
 from app.format import moment, number, percent
-from ttrl_engine.config import TaskKind
 from ttrl_engine.problems import Problem
-from ttrl_engine.tasks import get_task
+from ttrl_engine.tasks import Task, task_for
 from worker.rows import ComparisonRow, ProblemRow, RunRow
 from worker.states import JobState
 from worker.store import Store
@@ -23,7 +22,7 @@ _SIDES = (("base", "Base"), ("adapted", "Adapted"))
 class Judge:
     """Tells right answers from wrong ones, where a reference is known and may be shown."""
 
-    kind: TaskKind
+    task: Task
     problem: Problem
     reference: str | None
 
@@ -31,10 +30,10 @@ class Judge:
         """None where nothing can be said."""
         if self.reference is None or answer is None:
             return None
-        return get_task(self.kind).equivalent(answer, self.reference, self.problem)
+        return self.task.equivalent(answer, self.reference, self.problem)
 
 
-def judge_of(run: RunRow, kind: TaskKind, comparison: ComparisonRow, known: ProblemRow | None, *, show: bool) -> Judge:
+def judge_of(run: RunRow, comparison: ComparisonRow, known: ProblemRow | None, *, show: bool) -> Judge:
     """The judge of a comparison; a prompt that was changed has no reference any more."""
     same = known is not None and known.prompt == comparison.prompt
     problem = (
@@ -42,7 +41,7 @@ def judge_of(run: RunRow, kind: TaskKind, comparison: ComparisonRow, known: Prob
         if known and same
         else Problem("typed", comparison.prompt)
     )
-    return Judge(run.config.task or kind, problem, known.reference if known and same and show else None)
+    return Judge(task_for(run.config.answers), problem, known.reference if known and same and show else None)
 
 
 def result_html(store: Store, run: RunRow, comparison: ComparisonRow, judge: Judge) -> str:
@@ -91,15 +90,13 @@ def _headline(result: Mapping[str, Any], judge: Judge) -> str:
         judge.is_right(adapted) if adapted is not None else False,
     )
     if judge.reference is None:
-        same = (
-            base is not None and adapted is not None and get_task(judge.kind).equivalent(base, adapted, judge.problem)
-        )
+        same = base is not None and adapted is not None and judge.task.equivalent(base, adapted, judge.problem)
         return note(
             "Both votes say the same." if same else "The votes differ.",
             "No reference answer is shown, so who is right is for you to judge.",
             "idle",
         )
-    reference = f"<p>Reference answer: <b>{escape(get_task(judge.kind).display(judge.reference))}</b></p>"
+    reference = f"<p>Reference answer: <b>{escape(judge.task.display(judge.reference))}</b></p>"
     words = {
         (True, True): ("Both votes are right.", "good"),
         (False, True): ("The adapted model is right, the base is not.", "good"),

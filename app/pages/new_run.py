@@ -15,10 +15,11 @@ from app.choices import Choices, set_ref
 from app.components import escape, live, note, on_load, page_head, query_int
 from app.config_form import form_values, marks_css
 from app.pages.new_run_form import NewRunForm
-from app.pages.new_run_review import Review, Start, files_html, model_html, review, summary_html
+from app.pages.new_run_review import Review, Start, files_html, model_html, review, rule_html, summary_html
 from app.services import Services
-from ttrl_engine.config import PRESETS, RunConfig, parse_config
+from ttrl_engine.config import PRESETS, AnswerConfig, RunConfig, parse_config
 from ttrl_engine.errors import StudioError
+from worker.rows import ProblemSetRow, RunRow
 
 _LEAD = "An open model, your problems, no answers. The run goes on when this tab is closed."
 _MAX_IMPORT = 200_000
@@ -40,7 +41,16 @@ class NewRunPage:
         self.choices = Choices(services)
         self.names = list(form.fields)
         self.inputs = [form.start, *form.fields.values()]
-        self.judged = [form.summary, form.marks, form.go, form.model_facts, form.files, form.yaml, form.preset_text]
+        self.judged = [
+            form.summary,
+            form.marks,
+            form.go,
+            form.model_facts,
+            form.files,
+            form.yaml,
+            form.preset_text,
+            form.rule,
+        ]
         self.everything = [form.start, *form.fields.values(), *self.judged]
 
     def wire(self) -> None:
@@ -95,7 +105,7 @@ class NewRunPage:
                     "warn",
                 )
             else:
-                config = run.config.model_copy(update={"name": ""})
+                config = _loosened(run, self.services.store.problem_set(run.set_id))
                 start = Start(f"run {run.id} “{run.name}”", config, run.id)
                 head = page_head(
                     f"Clone of {run.name}",
@@ -194,6 +204,7 @@ class NewRunPage:
             files_html(config),
             config.to_yaml() if config else "# Some settings cannot be read yet; see the summary.",
             _preset_html(start),
+            rule_html(judged),
         ]
 
     def changed(self, *inputs: Any) -> list[Any]:
@@ -229,6 +240,13 @@ class NewRunPage:
             return ["", f'<div class="tt">{message}</div>', *self._shown(judged, start, values)]
         done = note("Started.", f"Run {run_id} is in the queue; its page opens now.", "good")
         return [f"/run?id={run_id}", f'<div class="tt">{done}</div>', *[gr.skip() for _ in self.judged]]
+
+
+def _loosened(run: RunRow, found: ProblemSetRow | None) -> RunConfig:
+    """The config of a run without its name, and with its answers left to the set where they are as the set says."""
+    answers, rule = run.config.answers, AnswerConfig() if found is None else found.answers
+    own = {name: value for name, value in answers if value != getattr(rule, name)}
+    return run.config.model_copy(update={"name": "", "answers": AnswerConfig.model_validate(own)})
 
 
 def _edited(component: Any) -> Any:

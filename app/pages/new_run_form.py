@@ -6,16 +6,10 @@ from typing import Any
 
 import gradio as gr
 
+from app.answer_words import KIND_CHOICES
 from app.components import escape, live
 from app.config_form import BASIC, advanced_sections, draw, field
 from ttrl_engine.config import PRESETS
-
-_KIND_CHOICES = [
-    ("as the set says", ""),
-    ("maths: 1/2, \\sqrt{3}, x+1", "math"),
-    ("number: 42, 3.14, 1,200", "number"),
-    ("multiple choice: A, B, C", "choice"),
-]
 
 
 class NewRunForm:
@@ -72,15 +66,16 @@ class NewRunForm:
                     elem_id=bench.elem_id,
                     elem_classes=["cfg"],
                 )
-            task = field("task")
-            self.fields["task"] = gr.Radio(
-                _KIND_CHOICES,
+            task = field("answers.kind")
+            self.fields["answers.kind"] = gr.Radio(
+                [("as the set says", ""), *KIND_CHOICES],
                 value="",
                 label=task.title,
                 elem_id=task.elem_id,
                 elem_classes=["cfg"],
-                info="How answers are read out of the model's text and compared.",
+                info="How answers are read out of the model's text and compared. More under Advanced.",
             )
+            self.rule = live(elem_id="set-rule")
 
     def _model(self) -> None:
         with gr.Column(elem_classes=["form-card"]):

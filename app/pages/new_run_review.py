@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.answer_words import rule_words
 from app.choices import Choices, entry_of, parameters_and_bytes, set_title
 from app.components import chip, escape, facts, note, pill
 from app.config_form import Reading, changes, field, read_form, shown_value
@@ -14,14 +15,15 @@ from app.format import compact, duration_range, size
 from app.icons import icon
 from app.plan import Plan, make_plan
 from app.speed import speed_of
-from ttrl_engine.config import RunConfig
+from ttrl_engine.config import AnswerConfig, RunConfig
+from ttrl_engine.errors import ConfigError
 from ttrl_engine.models import ModelCheck
 from worker.health import disk, gpus
 from worker.rows import ProblemSetRow
 
 # Only what lies in the store: a path typed into the page could name any file of the machine.
 _ALLOWED_SETS = ("set:", "bundled:")
-_HARDLY_CHANGES = {"data.problems", "name", "task"}
+_HARDLY_CHANGES = {"data.problems", "name", "answers.kind"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Review:
 
 def review(choices: Choices, values: Mapping[str, Any], start: Start) -> Review:
     """Judge a form. Costs no network: a hub model that was never looked at is left unchecked."""
-    reading = read_form(values)
+    reading = read_form(values, start.config)
     errors = dict(reading.errors)
     source = str(values.get("model.source") or "").strip()
     ref = str(values.get("data.problems") or "").strip()
@@ -80,6 +82,8 @@ def review(choices: Choices, values: Mapping[str, Any], start: Start) -> Review:
         errors["vote.max_new_tokens"] = (
             f"The model's window of {window:,} tokens must hold problem and answer. Choose less than {window:,}."
         )
+    if reading.config is not None and found is not None:
+        errors |= _answer_errors(reading.config.answers, found)
     errors |= _benchmark_errors(choices, values.get("data.benchmarks") or ())
     plan = _plan(choices, reading.config, found, model) if reading.config and found else None
     if plan is not None and plan.num_adapt < 2:
@@ -98,6 +102,24 @@ def review(choices: Choices, values: Mapping[str, Any], start: Start) -> Review:
         else ()
     )
     return Review(reading, found, model, plan, tuple(blockers), errors, changed)
+
+
+def _answer_errors(answers: AnswerConfig, found: ProblemSetRow) -> dict[str, str]:
+    try:
+        answers.over(found.answers)
+    except ConfigError:
+        return {"answers.pattern": "The kind of answer needs a pattern here, such as #### (.+)"}
+    return {}
+
+
+def rule_html(judged: Review) -> str:
+    """How the run reads answers, the set's rule and the form's taken together."""
+    config, found = judged.reading.config, judged.problem_set
+    if config is None or found is None or "answers.pattern" in judged.errors:
+        return ""
+    answers = config.answers.over(found.answers)
+    whose = "As the set says" if answers == found.answers else "Changed for this run"
+    return f'<p class="tt-muted tt-small">{whose}: {escape(rule_words(answers))}.</p>'
 
 
 def _benchmark_errors(choices: Choices, refs: Any) -> dict[str, str]:

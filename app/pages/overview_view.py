@@ -121,7 +121,7 @@ def waiting_card(queue: Sequence[JobRow], paused: Sequence[RunRow], held: bool, 
     if held:
         parts.append(ui.note("The queue is held", "What runs goes on; nothing new starts.", "warn"))
     for place, job in enumerate(queue[:6], 1):
-        url = f"/run?id={job.subject_id}" if job.kind == "run" else f"/compare?id={job.subject_id}"
+        url = {"run": f"/run?id={job.subject_id}", "compare": f"/compare?id={job.subject_id}"}.get(job.kind, "/queue")
         parts.append(
             f'<div class="tt-wait" data-key="q{job.id}"><span class="tt-muted tt-num">{place}</span>'
             f'<a href="{url}">{ui.escape(job.title)}</a>'

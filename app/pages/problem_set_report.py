@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
+from app.answer_words import rule_words
 from app.components import card, escape, note, pill, row, table, tile, tiles
-from ttrl_engine.tasks import get_task
+from app.pages.answer_fields import examples_html
 from ttrl_engine.upload import ColumnMapping, Draft, Table
 from ttrl_engine.upload.mapping import choice_columns
 
 _PREVIEW_ROWS = 8
 _CELL_CHARACTERS = 400
 _ISSUES_SHOWN = 200
-_KIND_WORDS = {"math": "Maths", "number": "Number", "choice": "Multiple choice"}
 _LOOKS = {
     "error": ("bad", "error", "Left out"),
     "warning": ("warn", "warning", "Warning"),
@@ -79,7 +79,7 @@ def report_html(draft: Draft, *, detected: bool) -> str:
     )
     parts = [numbers]
     if draft.problem_set is not None:
-        sides = card(_kind(draft, detected=detected), "Kind of answer") + card(_lengths(draft), "Lengths")
+        sides = card(_kind(draft, detected=detected), "Answers") + card(_lengths(draft), "Lengths")
         parts.append(f'<div class="tt-grid">{sides}</div>')
     parts.append(_issues(draft))
     return f'<div class="tt">{"".join(parts)}</div>'
@@ -89,27 +89,15 @@ def _kind(draft: Draft, *, detected: bool) -> str:
     found = draft.problem_set
     assert found is not None
     how = "Detected" if detected else "Chosen by you"
-    lines = [f'<p><b>{_KIND_WORDS[found.kind]}</b> <span class="tt-muted">{how}.</span></p>']
-    if found.references:
-        task = get_task(found.kind)
-        by_id = {problem.id: problem for problem in found.problems}
-        examples = list(found.references.items())[:4]
-        shown = "".join(
-            _example(task.display(answer), task.canonical(answer, by_id[ident])) for ident, answer in examples
-        )
-        lines.append(
-            f'<p class="tt-muted tt-small">References as they will be compared:</p><div class="tt-chips">{shown}</div>'
-        )
-    else:
+    words = rule_words(found.answers)
+    lines = [f'<p><b>{escape(words[:1].upper() + words[1:])}.</b> <span class="tt-muted">{how}.</span></p>']
+    lines.append(examples_html(found.problems, found.references, found.answers))
+    if not found.references:
         lines.append(
             '<p class="tt-muted">No reference answers: the run learns from votes all the same. To see whether '
             "it helped, add a benchmark when you start it.</p>"
         )
     return "".join(lines)
-
-
-def _example(shown: str, canonical: str) -> str:
-    return f'<span class="tt-chip" title="{escape(canonical[:300])}"><b>{escape(_cut(shown)[:60])}</b></span>'
 
 
 def _lengths(draft: Draft) -> str:

@@ -11,18 +11,14 @@ import gradio as gr
 from app.components import card, note
 from app.drafts import DraftChoices, DraftShelf, shown_name
 from app.format import size
+from app.pages.answer_fields import NAMES, AnswerFields, edited, kind_of, read_answers
 from app.pages.problem_set_report import preview_html, report_html
 from app.services import Services
-from ttrl_engine.errors import DataError, StudioError
+from ttrl_engine.config import TaskKind
+from ttrl_engine.errors import ConfigError, DataError, StudioError
 from ttrl_engine.upload import ColumnMapping, guess_mapping
 
 NONE = ""
-_KINDS = [
-    ("as detected", ""),
-    ("maths: 1/2, \\sqrt{3}, x+1", "math"),
-    ("number: 42, 3.14, 1,200", "number"),
-    ("multiple choice: A, B, C", "choice"),
-]
 _ENCODINGS = [
     ("as detected", ""),
     ("Western European (Windows-1252)", "cp1252"),
@@ -111,8 +107,8 @@ class UploadPanel:
         with gr.Column(visible=False) as self.editor:
             self._editor()
         self.mapping: list[Any] = [self.problem, self.answer, self.ident, self.options]
-        self.view = [self.preview, self.report, self.save]
-        self.fields = [*self.mapping, self.kind, self.encoding, self.name]
+        self.view = [self.preview, self.report, self.save, self.answers_message]
+        self.fields = [*self.mapping, self.encoding, self.name, *self.answers.parts]
         self.outputs = [self.token, self.entry, self.editor, *self.fields, *self.view]
 
     def _editor(self) -> None:
@@ -140,13 +136,10 @@ class UploadPanel:
                     elem_id="draft-encoding",
                 )
                 self.name = gr.Textbox(label="Name", max_length=120, elem_id="draft-name", info="Shown in lists.")
-            self.kind = gr.Radio(
-                _KINDS,
-                value="",
-                label="Kind of answer",
-                info="How answers are read and compared.",
-                elem_id="draft-kind",
-            )
+        with gr.Column(elem_classes=["form-card"]):
+            gr.HTML('<h2 class="tt-h2">Answers</h2>', apply_default_css=False)
+            self.answers = AnswerFields("draft", "as detected")
+            self.answers_message = gr.HTML("", apply_default_css=False, elem_id="draft-answers-message")
         self.report = gr.HTML("", apply_default_css=False, elem_id="draft-report")
         with gr.Row(elem_classes=["tt-actions"]):
             self.save = gr.Button("Save the problem set", variant="primary", elem_id="save-set")
@@ -182,11 +175,21 @@ class UploadPanel:
             gr.update(visible=False),
             gr.update(visible=True),
             *dropdowns,
-            choices.kind or "",
             choices.encoding or "",
             choices.name,
+            *self.answers.filled(choices.answers, self._kind(token, choices)),
             *self._show(token, choices),
         ]
+
+    def _kind(self, token: str, choices: DraftChoices) -> TaskKind:
+        """The kind in force: chosen, or detected."""
+        if choices.answers.kind is not None:
+            return choices.answers.kind
+        try:
+            found = self.shelf.draft(token, choices)[2].problem_set
+        except StudioError:
+            found = None
+        return found.kind if found is not None else "math"
 
     def _show(self, token: str, choices: DraftChoices) -> list[Any]:
         """Updates for `view`."""
@@ -197,14 +200,15 @@ class UploadPanel:
                 "This file cannot be read as it is.", f"{failure} Or choose its encoding below.", "bad", alert=True
             )
             blocked = gr.update(value="Nothing can be saved yet", interactive=False)
-            return [f'<div class="tt">{card(fault, choices.filename)}</div>', "", blocked]
+            return [f'<div class="tt">{card(fault, choices.filename)}</div>', "", blocked, ""]
         found = draft.problem_set
         label = f"Save {len(found.problems):,} problems" if found else "Nothing can be saved yet"
         button = gr.update(value=label, interactive=found is not None)
         return [
             preview_html(table, mapping, choices.filename),
-            report_html(draft, detected=choices.kind is None),
+            report_html(draft, detected=choices.answers.kind is None),
             button,
+            "",
         ]
 
     # --- events --------------------------------------------------------------------------------------------------
@@ -220,10 +224,10 @@ class UploadPanel:
             event.then(None, [self.token], None, js=_SHOW_DRAFT)
         inputs = [self.token, *self.fields]
         gr.on(
-            [part.input for part in (*self.mapping, self.kind)],
+            [*(part.input for part in self.mapping), *(edited(part) for part in self.answers.parts)],
             self._changed,
             inputs,
-            self.view,
+            [*self.view, *self.answers.parts],
             trigger_mode="always_last",
             **quiet,
         )
@@ -281,24 +285,32 @@ class UploadPanel:
         return [message, gr.skip(), *[gr.skip() for _ in self.outputs]]
 
     def _choices(self, token: str, *fields: Any) -> DraftChoices:
-        problem, answer, ident, options, kind, encoding, name = fields
-        mapping = ColumnMapping(problem or None, answer or None, ident or None, options or None)
-        kinds: Any = kind if kind in ("math", "number", "choice") else None
+        """What the fields say. Raises ConfigError where what they say of the answers cannot be used."""
+        problem, answer, ident, options, encoding, name = fields[: -len(NAMES)]
+        answers, fault = read_answers(fields[-len(NAMES) :])
+        if fault:
+            raise ConfigError(fault)
         known = {value for _, value in _ENCODINGS if value}
         return replace(
             self.shelf.choices(token),
-            mapping=mapping,
-            kind=kinds,
+            mapping=ColumnMapping(problem or None, answer or None, ident or None, options or None),
+            answers=answers,
             name=str(name or "").strip()[:120],
             encoding=encoding if encoding in known else None,
         )
 
     def _changed(self, token: str, *fields: Any) -> list[Any]:
         if not self.shelf.has(token):
-            return [_gone(), "", gr.update(interactive=False)]
-        choices = self._choices(token, *fields)
+            gone = [_gone(), "", gr.update(interactive=False), ""]
+            return [*gone, *(gr.skip() for _ in self.answers.parts)]
+        try:
+            choices = self._choices(token, *fields)
+        except ConfigError as failure:
+            said = f'<div class="tt">{note("Not used yet.", str(failure), "bad", alert=True)}</div>'
+            kinds = self.answers.visibility(chosen) if (chosen := kind_of(fields[-len(NAMES)])) else None
+            return [gr.skip(), gr.skip(), gr.skip(), said, *(kinds or [gr.skip() for _ in self.answers.parts])]
         self.shelf.choose(token, choices)
-        return self._show(token, choices)
+        return [*self._show(token, choices), *self.answers.visibility(self._kind(token, choices))]
 
     def _renamed(self, token: str, name: str | None) -> None:
         if self.shelf.has(token):
@@ -307,14 +319,18 @@ class UploadPanel:
     def _encoding_changed(self, token: str, *fields: Any) -> list[Any]:
         if not self.shelf.has(token):
             return [gr.skip() for _ in self.outputs]
-        self.shelf.choose(token, replace(self._choices(token, *fields), mapping=None))
+        try:
+            choices = self._choices(token, *fields)
+        except ConfigError:
+            return [gr.skip() for _ in self.outputs]  # said at the answers already
+        self.shelf.choose(token, replace(choices, mapping=None))
         return self.opened(token, visible=False)
 
     def _saved(self, token: str, *fields: Any) -> tuple[str, str]:
         if not self.shelf.has(token):
             return _gone(), ""
-        choices = self._choices(token, *fields)
         try:
+            choices = self._choices(token, *fields)
             _, _, draft = self.shelf.draft(token, choices)
             if draft.problem_set is None:
                 return (

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app.actions import action_button, live_actions, said
+from app.answer_words import KIND_WORDS, rule_words
 from app.choices import Choices, set_title
 from app.components import card, empty, escape, link_button, live, note, on_load, page_head, pill, row, table
 from app.drafts import DraftShelf
@@ -16,8 +17,6 @@ from app.pages.problem_set_detail import Detail
 from app.pages.problem_set_upload import UploadPanel
 from app.services import Services
 from worker.rows import ProblemSetRow
-
-KIND_WORDS = {"math": "Maths", "number": "Number", "choice": "Multiple choice"}
 
 _LEAD = "Problems to learn from. No answers are needed; where you have reference answers, they only measure."
 
@@ -94,7 +93,7 @@ def _one_line(found: ProblemSetRow) -> str:
         if found.num_references == found.num_problems
         else f"reference answers for {found.num_references:,}"
     )
-    return f"{found.num_problems:,} problems, {references}. Kind of answer: {KIND_WORDS[found.kind].lower()}."
+    return f"{found.num_problems:,} problems, {references}. Answers: {rule_words(found.answers)}."
 
 
 def references_html(found: ProblemSetRow) -> str:
@@ -143,7 +142,7 @@ def list_html(sets: list[ProblemSetRow]) -> str:
                     f"{bundled}{archived}</div>",
                     f"{found.num_problems:,}",
                     references_html(found),
-                    escape(KIND_WORDS[found.kind]),
+                    escape(KIND_WORDS[found.answers.kind or found.kind]),
                     str(found.num_runs) if found.num_runs else '<span class="tt-muted">none</span>',
                     _when(found.created_at, now),
                     f'<div class="tt-row tt-row-end">{buttons}</div>',

@@ -36,6 +36,7 @@ _PHASES = {
     "updating": "Updating the model",
     "saving": "Saving",
 }
+_ABOUT = {"compare": "answers of base and adapted model", "export": "the adapter merged into its model"}
 
 
 def queue_html(services: Services, now: float) -> str:
@@ -107,6 +108,10 @@ def _name_html(store: Store, job: JobRow) -> str:
         found = store.comparison(job.subject_id)
         url = f"/compare?run={found.run_id}&id={job.subject_id}" if found else "/compare"
         return f'<a class="tt-strong" href="{escape(url)}">{escape(job.title)}</a>'
+    if job.kind == "export":
+        export = store.export(job.subject_id)
+        url = f"/run?id={export.run_id}" if export else "/runs"
+        return f'<a class="tt-strong" href="{escape(url)}">{escape(job.title)}</a>'
     return f'<a class="tt-strong" href="/run?id={job.subject_id}">{escape(job.title)}</a>'
 
 
@@ -166,6 +171,11 @@ def _active_card(store: Store, job: JobRow, now: float) -> str:
 
 
 def _progress(store: Store, job: JobRow, run: RunRow | None) -> str:
+    if job.kind == "export":
+        export = store.export(job.subject_id)
+        phase = export.phase if export else None
+        share = export.done / export.total if export and export.total and export.done is not None else None
+        return progress(share, escape((phase or "starting").capitalize()), label="Progress of the export")
     if run is None:
         found = store.comparison(job.subject_id)
         done, total = (found.done or 0, found.total or 0) if found else (0, 0)
@@ -188,7 +198,7 @@ def _waiting_card(store: Store, active: list[JobRow], waiting: list[JobRow], hel
         about = (
             f'<div class="tt-muted tt-small">{escape(run.model)} on {escape(run.set_name)}</div>'
             if run
-            else '<div class="tt-muted tt-small">answers of base and adapted model</div>'
+            else f'<div class="tt-muted tt-small">{_ABOUT[job.kind]}</div>'
         )
         if run is not None and run.step:
             about += f'<div class="tt-muted tt-small">goes on after step {run.step:,}</div>'

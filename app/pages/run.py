@@ -13,11 +13,15 @@ from app import charts
 from app import components as ui
 from app.actions import live_actions, said
 from app.mathtext import LATEX_DELIMITERS
-from app.pages import run_charts, run_problems
+from app.pages import inspector, run_charts, run_gain, run_problems
+from app.pages.inspector import Inspect
+from app.pages.inspector_view import inspector_html
+from app.pages.run_control import start_control
 from app.pages.run_header import header
 from app.pages.run_naming import naming
 from app.pages.run_problems import View
 from app.pages.run_records import config_view, files_view, history_view
+from app.pages.run_share import sharing
 from app.pages.run_strips import strips
 from app.pages.run_tiles import evaluation_table, tiles
 from app.services import Services
@@ -36,6 +40,7 @@ PARTS = (
     "charts",
     "details",
     "scores",
+    "gain",
     "problems",
     "picked_head",
     "picked_text",
@@ -60,8 +65,8 @@ class Seen:
 
 def build(services: Services) -> None:
     """The page, inside its route."""
-    seen = gr.State(Seen())
-    message = ui.live(elem_id="run-message")
+    seen, trying = gr.State(Seen()), gr.State(Inspect())
+    message, watch, timer = ui.live(elem_id="run-message"), ui.live(elem_id="run-watch"), gr.Timer(LIVE_S)
     parts: dict[str, Any] = {
         "head": live_actions(ui.skeleton(150), elem_id="run-head"),
         "strips": live_actions(),
@@ -73,6 +78,8 @@ def build(services: Services) -> None:
             parts["scores"] = ui.live()
             with gr.Accordion("More charts: the update, the labels, the time", open=False, elem_classes="tt-more"):
                 parts["details"] = charts.board(elem_id="run-details")
+        with gr.Tab("Gain", id="gain"):
+            parts["gain"] = live_actions(elem_id="run-gain")
         with gr.Tab("Problems", id="problems"):
             parts["picked_head"] = ui.live()
             parts["picked_text"] = gr.Markdown(latex_delimiters=LATEX_DELIMITERS, elem_classes="math-text")
@@ -88,11 +95,14 @@ def build(services: Services) -> None:
             naming(services)
         with gr.Tab("Files", id="files"):
             parts["files"] = ui.live()
-    timer = gr.Timer(LIVE_S)
-    _connect(services, seen, message, tabs, timer, parts)
+        with gr.Tab("Share", id="share"):
+            sharing(services, timer, watch)
+    _connect(services, seen, trying, message, tabs, timer, parts)
 
 
-def _connect(services: Services, seen: Any, message: Any, tabs: Any, timer: Any, parts: dict[str, Any]) -> None:
+def _connect(
+    services: Services, seen: Any, trying: Any, message: Any, tabs: Any, timer: Any, parts: dict[str, Any]
+) -> None:
     outputs = [seen, timer, *(parts[name] for name in PARTS)]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -102,26 +112,37 @@ def _connect(services: Services, seen: Any, message: Any, tabs: Any, timer: Any,
         chosen = gr.Tabs(selected="problems") if view.problem else gr.skip()
         return [chosen, "", *refreshed(services, start, force=True)]
 
-    def ticked(before: Seen) -> list[Any]:
-        return refreshed(services, before)
+    def ticked(before: Seen, tried: Inspect) -> list[Any]:
+        return refreshed(services, before, tried)
 
-    def acted(before: Seen, event: gr.EventData) -> list[Any]:
-        return [_act(services, before, *said(event)), *refreshed(services, before, force=True)]
+    def acted(before: Seen, tried: Inspect, event: gr.EventData) -> list[Any]:
+        return [_act(services, before, *said(event)), *refreshed(services, before, tried, force=True)]
 
-    def picked(before: Seen, event: gr.EventData) -> list[Any]:
-        return refreshed(services, dataclasses.replace(before, view=_pick(before.view, *said(event))), force=True)
+    def picked(before: Seen, tried: Inspect, event: gr.EventData) -> list[Any]:
+        after = dataclasses.replace(before, view=_pick(before.view, *said(event)))
+        return refreshed(services, after, tried, force=True)
+
+    def inspected(before: Seen, tried: Inspect, event: gr.EventData) -> list[Any]:
+        after, draft = _inspect(services, before, tried, *inspector.said(event))
+        return [draft, *refreshed(services, after, draft, force=True)]
 
     ui.on_load(opened, None, [tabs, message, *outputs])
-    ui.tick(timer, ticked, [seen], outputs)
-    for name in ("head", "strips"):
-        parts[name].select(acted, [seen], [message, *outputs], **quiet)
+    ui.tick(timer, ticked, [seen, trying], outputs)
+    for name in ("head", "strips", "gain"):
+        parts[name].select(acted, [seen, trying], [message, *outputs], **quiet)
     for name in ("problems", "picked_head", "picked_votes"):
-        parts[name].select(picked, [seen], outputs, trigger_mode="multiple", **quiet)
+        parts[name].select(picked, [seen, trying], outputs, trigger_mode="multiple", **quiet)
+    # One after the other: each click works on what the one before it left.
+    parts["picked_answers"].select(
+        inspected, [seen, trying], [trying, *outputs], trigger_mode="multiple", concurrency_limit=1, **quiet
+    )
 
 
 def _act(services: Services, seen: Seen, action: str, ident: str) -> str:
     """Does what a button says, to the run of this page only; returns a message where it could not."""
     run = services.store.run(seen.run_id) if seen.run_id else None
+    if run is not None and action == "control" and ident == str(run.id):
+        return _control(services, run)
     commands = {"pause": services.desk.pause, "cancel": services.desk.cancel, "resume": services.desk.resume}
     if run is None or action not in commands or ident != str(run.job_id):
         return ui.note("Nothing was done", "This page is out of date. Reload it and try again.", "warn")
@@ -130,6 +151,15 @@ def _act(services: Services, seen: Seen, action: str, ident: str) -> str:
     except StudioError as refusal:
         return ui.note("Nothing was done", str(refusal), "warn")
     return ""
+
+
+def _control(services: Services, run: RunRow) -> str:
+    try:
+        start_control(services, run)
+    except StudioError as refusal:
+        return ui.note("The control was not started", str(refusal), "warn")
+    text = "It is linked under Gain, where its gain is set against this one's."
+    return ui.note("The control is in the queue", text, "good")
 
 
 def _pick(view: View, what: str, value: str) -> View:
@@ -146,10 +176,28 @@ def _pick(view: View, what: str, value: str) -> View:
     return view
 
 
+def _inspect(services: Services, before: Seen, tried: Inspect, what: str, value: str) -> tuple[Seen, Inspect]:
+    """What a click in the inspector does: to the step that is shown, or to the rule that is tried."""
+    run, view = services.store.run(before.run_id) if before.run_id else None, before.view
+    if run is None or view.problem is None:
+        return before, tried
+    history = services.store.election_history(run.id, view.problem)
+    if what == "turn" and value.isascii() and value.isdigit() and len(value) < 8 and int(value) < len(history):
+        return dataclasses.replace(before, view=dataclasses.replace(view, step=history[int(value)].step)), tried
+    if what == "step":
+        return dataclasses.replace(before, view=_pick(view, what, value)), tried
+    step = view.step if view.step is not None else (history[-1].step if history else None)
+    if step is None:
+        return before, tried
+    here = tried.at(view.problem)
+    vote = inspector.look(services, run, view.problem, step, history, here, effects=False)
+    return before, inspector.act(services, vote, here, what, value)
+
+
 # --- refreshing ---------------------------------------------------------------------------------------------------
 
 
-def refreshed(services: Services, before: Seen, *, force: bool = False) -> list[Any]:
+def refreshed(services: Services, before: Seen, tried: Inspect | None = None, *, force: bool = False) -> list[Any]:
     """The state, the timer and every part; parts that would look the same are skipped."""
     run = services.store.run(before.run_id) if before.run_id else None
     if run is None:
@@ -162,7 +210,7 @@ def refreshed(services: Services, before: Seen, *, force: bool = False) -> list[
     if not force and token.rpartition("|")[0] == before.token.rpartition("|")[0]:
         texts = {"head": _head(services, run, now)}
     else:
-        texts = {**_all_parts(services, run, before.view, now), "head": _head(services, run, now)}
+        texts = {**_all_parts(services, run, before.view, tried or Inspect(), now), "head": _head(services, run, now)}
     marks = {
         **before.marks,
         **{name: hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for name, text in texts.items()},
@@ -182,7 +230,9 @@ def _token(services: Services, run: RunRow) -> str:
     live = "live" if not (run.job.is_terminal or run.state is JobState.PAUSED) else "rest"
     place = _place(services, run) if run.state is JobState.QUEUED else ""
     alive = services.store.worker_status().alive
-    return f"{live}|{services.store.change_token(run.id)}|{size}|{place}|{alive}|{(run.job.heartbeat_at or 0) // 4:.0f}"
+    control = run_gain.control_token(services, run)
+    changes = f"{services.store.change_token(run.id)}|{control}"
+    return f"{live}|{changes}|{size}|{place}|{alive}|{(run.job.heartbeat_at or 0) // 4:.0f}"
 
 
 def _is_live(token: str) -> bool:
@@ -213,7 +263,7 @@ def _head(services: Services, run: RunRow, now: float) -> str:
     return header(run, store.latest_metrics(run.id), store.evaluations(run.id), place, now)
 
 
-def _all_parts(services: Services, run: RunRow, view: View, now: float) -> dict[str, str]:
+def _all_parts(services: Services, run: RunRow, view: View, tried: Inspect, now: float) -> dict[str, str]:
     store = services.store
     series = store.metric_series(run.id, run_charts.METRICS)
     latest, evaluations = store.latest_metrics(run.id), store.evaluations(run.id)
@@ -228,8 +278,9 @@ def _all_parts(services: Services, run: RunRow, view: View, now: float) -> dict[
         "charts": charts.dump(run_charts.learning_charts(run, series, evaluations, alarms, notes)),
         "details": charts.dump(run_charts.detail_charts(run, series, alarms, notes)),
         "scores": evaluation_table(evaluations),
+        "gain": run_gain.gain_view(services, run, evaluations),
         "problems": run_problems.problems_table(run, store.problem_overview(run.id), view),
-        **_picked_parts(services, run, view),
+        **_picked_parts(services, run, view, tried),
         "log": _log_view(run, log),
         "config": config_view(run),
         "history": history_view(store.history(run.job_id), notes, now),
@@ -237,7 +288,7 @@ def _all_parts(services: Services, run: RunRow, view: View, now: float) -> dict[
     }
 
 
-def _picked_parts(services: Services, run: RunRow, view: View) -> dict[str, str]:
+def _picked_parts(services: Services, run: RunRow, view: View, tried: Inspect) -> dict[str, str]:
     """The chosen problem; empty where none is chosen."""
     if view.problem is None:
         return dict.fromkeys(("picked_head", "picked_text", "picked_votes", "picked_answers"), "")
@@ -249,13 +300,13 @@ def _picked_parts(services: Services, run: RunRow, view: View) -> dict[str, str]
         nothing = ui.card(ui.empty("No such problem", "This run has no problem of that name.", icon_name="question"))
         return {"picked_head": nothing, "picked_text": "", "picked_votes": "", "picked_answers": ""}
     step = view.step if view.step is not None else (history[-1].step if history else None)
-    election = next((each for each in history if each.step == step), None)
-    rollouts = store.rollouts(run.id, step, view.problem) if step is not None else []
+    here = tried.at(view.problem)
+    vote = inspector.look(services, run, view.problem, step or 0, history, here)
     return {
         "picked_head": run_problems.problem_head(run, problem, view.problem, history),
         "picked_text": run_problems.problem_markdown(problem),
         "picked_votes": charts.dump([run_problems.vote_chart(run, view.problem, history, step)], tools=False),
-        "picked_answers": run_problems.election_view(election, rollouts),
+        "picked_answers": inspector_html(vote, here),
     }
 
 

@@ -80,8 +80,10 @@ def learning_charts(
     ]
     if benchmarks or run.config.data.benchmarks:
         charts.append(accuracy_chart(run, "benchmarks", "pass@1 on benchmarks", benchmarks, marks, ""))
+    # A share as long as no answer can earn less than nothing.
+    reward_unit = "1" if run.config.vote.negative_share > 0.0 else "share"
     charts += [
-        draw("reward", "Mean reward", "share", [line(data, "reward_mean", "Mean reward", 1)]),
+        draw("reward", "Mean reward", reward_unit, [line(data, "reward_mean", "Mean reward", 1)]),
         draw("classes", "Distinct answers per problem", "count", [line(data, "num_classes", "Distinct answers", 4)]),
         draw("entropy", "Entropy per token", "nats", [line(data, "entropy", "Entropy", 7)]),
         draw(

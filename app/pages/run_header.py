@@ -99,6 +99,9 @@ def actions(run: RunRow) -> str:
     parts.append(ui.link_button("Clone", f"/new?clone={run.id}", icon_name="copy", look="small"))
     if run.policy_path or run.step:
         parts.append(ui.link_button("Compare answers", f"/compare?run={run.id}", icon_name="compare", look="small"))
+    if run.step:
+        report = f"/download/runs/{run.id}/report.html"
+        parts.append(ui.link_button("Evidence report", report, icon_name="file", look="small", download=True))
     if run.policy_path:
         what = "adapter" if run.config.model.method == "lora" else "weights"
         parts.append(

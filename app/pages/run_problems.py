@@ -15,7 +15,6 @@ from worker.rows import ElectionRow, ProblemOverviewRow, ProblemRow, RunRow
 
 PAGE_SIZE = 50
 SHOWN_CLASSES = 6
-SHOWN_ROLLOUTS = 4
 
 SORTS: dict[str, str] = {
     "set": "Order of the set",
@@ -221,72 +220,3 @@ def vote_chart(run: RunRow, problem_id: str, history: Sequence[ElectionRow], ste
 def _short(answer: str) -> str:
     line = " ".join(answer.split())
     return line if len(line) <= 48 else f"{line[:47]}…"
-
-
-def election_view(election: ElectionRow | None, rollouts: Sequence[dict[str, Any]]) -> str:
-    """One vote: its answer classes, and under each the rollouts that gave it."""
-    if election is None:
-        return ui.card(ui.empty("No vote at this step", "Choose a bar of the chart above.", icon_name="chart"))
-    outcome = (
-        f"Label {_short(election.label)}" if election.label is not None else f"No label elected: {election.abstained}"
-    )
-    groups = [
-        _class_view(place, part.answer, part.count, part.correct, election, rollouts)
-        for place, part in enumerate(election.classes)
-    ]
-    if election.num_unparsed:
-        groups.append(_class_view(None, "no answer could be read", election.num_unparsed, None, election, rollouts))
-    known = f" · reward accuracy {percent(election.reward_accuracy, 0)}" if election.reward_accuracy is not None else ""
-    lead = (
-        f"{outcome} · {percent(election.consensus, 0)} of {election.num_rollouts} votes · margin "
-        f"{percent(election.margin, 0)}{known}"
-    )
-    note = "" if rollouts else '<p class="tt-muted">The rollouts of this step are no longer on disk.</p>'
-    body = f'<p class="tt-muted">{ui.escape(lead)}</p>{note}<div class="tt-stack">{"".join(groups)}</div>'
-    return ui.card(body, f"The vote at step {election.step}", key=f"vote-{election.step}")
-
-
-def _class_view(
-    place: int | None,
-    answer: str,
-    count: int,
-    correct: bool | None,
-    election: ElectionRow,
-    rollouts: Sequence[dict[str, Any]],
-) -> str:
-    members = [rollout for rollout in rollouts if rollout.get("class_index") == place]
-    share = count / election.num_rollouts if election.num_rollouts else 0.0
-    mark = f" {verdict(correct)}" if correct is not None else ""
-    head = (
-        f'<div class="tt-class-head"><b class="tt-clip">{ui.escape(answer[:300])}</b>'
-        f'{mark}<span class="tt-muted tt-num">{count} of {election.num_rollouts} votes</span></div>'
-    ) + ui.bar(share, "" if place == 0 else "idle", label=f"Share of the answer {answer[:60]}", thin=True)
-    if not members:
-        return f"<div>{head}</div>"
-    texts = "".join(_rollout_view(rollout) for rollout in members[:SHOWN_ROLLOUTS])
-    more = (
-        f'<p class="tt-muted tt-small">and {len(members) - SHOWN_ROLLOUTS} more</p>'
-        if len(members) > SHOWN_ROLLOUTS
-        else ""
-    )
-    key = f"c{election.step}-{place}"
-    return (
-        f'<div>{head}<details data-key="{key}"><summary class="tt-small">'
-        f'Read {min(len(members), SHOWN_ROLLOUTS)} of its answers</summary><div class="tt-stack">'
-        f"{texts}{more}</div></details></div>"
-    )
-
-
-def _rollout_view(rollout: dict[str, Any]) -> str:
-    facts = [
-        f"rollout {rollout.get('index', '?')}",
-        f"reward {rollout.get('reward', '?')}",
-        f"{rollout.get('length', '?')} tokens",
-        "trained" if rollout.get("trained") else "only voted",
-    ]
-    if rollout.get("finish") == "length":
-        facts.append("cut off")
-    return (
-        f'<div><span class="tt-muted tt-small">{ui.escape(" · ".join(facts))}</span><pre tabindex="0">'
-        f"{ui.escape(str(rollout.get('text', ''))[:6000])}</pre></div>"
-    )

@@ -21,7 +21,8 @@ def changed_settings(config: RunConfig) -> list[tuple[str, str]]:
 
 def flat_pairs(config: RunConfig, other: RunConfig) -> list[tuple[str, str, str]]:
     """(dotted name, value, value in the other) of every setting."""
-    return [(name, value, _flat(other)[name]) for name, value in _flat(config).items()]
+    others = _flat(other)
+    return [(name, value, others[name]) for name, value in _flat(config).items()]
 
 
 def _flat(config: RunConfig) -> dict[str, str]:
@@ -107,9 +108,17 @@ def files_view(run: RunRow, checkpoints: Sequence[CheckpointRow], on_disk: set[i
     base = f"/download/runs/{run.id}"
     what = "LoRA adapter" if run.config.model.method == "lora" else "Trained weights"
     downloads = [
+        ("Evidence report, opens by itself (HTML)", f"{base}/report.html", True),
+        ("Evidence report (PDF)", f"{base}/report.pdf", True),
         (f"{what} (ZIP of safetensors)", f"{base}/adapter.zip", bool(run.policy_path)),
         ("Metrics, one line per step (CSV)", f"{base}/metrics.csv", True),
         ("Evaluations with intervals (CSV)", f"{base}/evaluations.csv", True),
+        *(
+            (f"{title}, one row each ({words})", f"{base}/table/{table}.{ending}", True)
+            for table, title in (("metrics", "Metrics"), ("elections", "Votes"), ("scores", "Scores of problems"))
+            for ending, words in (("csv", "CSV"), ("parquet", "Parquet"))
+        ),
+        ("Model card (Markdown)", f"{base}/card.md", True),
         ("Config (YAML)", f"{base}/config.yaml", True),
         ("Log (text)", f"{base}/log.txt", run.job.started_at is not None),
         ("Figure (PNG)", f"{base}/figure.png", run.step > 0),

@@ -72,9 +72,7 @@ def _why_no_gain(run: RunRow, split: str) -> str:
 
 
 def _gain_tile(title: str, series: SplitSeries | None, why: str) -> str:
-    help_text = (
-        "pass@1 now minus pass@1 of the base model, paired per problem, with a 95 % bootstrap interval over problems."
-    )
+    help_text = "pass@1 now minus pass@1 of the base model, paired per problem, with a 95 % interval over problems."
     if series is None:
         return ui.tile(title, "unknown", [why], unknown=True, help_text=help_text)
     row, base = series.newest, series.base

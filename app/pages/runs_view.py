@@ -18,11 +18,16 @@ from worker.rows import EvaluationRow, RunRow, RunSummary, SeriesPoint
 
 @dataclass(frozen=True)
 class Choice:
-    """What is chosen: runs to lay over each other, the metric, and whether archived runs are listed."""
+    """What is chosen: runs to lay over each other, the metric, and whether archived runs are listed.
+
+    `first` and `second` are the two of them that are tested against each other; unset, the first two.
+    """
 
     ids: tuple[int, ...] = ()
     metric: str = "consensus"
     archived: bool = False
+    first: int | None = None
+    second: int | None = None
 
     def url(self, **changes: object) -> str:
         """The address of this choice, or of one that differs a little."""
@@ -33,6 +38,9 @@ class Choice:
         metric = changes.get("metric", self.metric)
         if metric != "consensus":
             parts.append(f"metric={metric}")
+        parts += [
+            f"{name}={value}" for name in ("first", "second") if (value := changes.get(name, getattr(self, name)))
+        ]
         return "/runs" + ("?" + "&".join(parts) if parts else "")
 
 
@@ -51,7 +59,7 @@ OVERLAYS: dict[str, Overlay] = {
     "adapt": Overlay("pass@1, adapt", "share", split="adapt"),
     "held_out": Overlay("pass@1, held-out", "share", split="held_out"),
     "label_accuracy": Overlay("Pseudo-label accuracy", "share", "label_accuracy"),
-    "reward_mean": Overlay("Mean reward", "share", "reward_mean"),
+    "reward_mean": Overlay("Mean reward", "1", "reward_mean"),
     "entropy": Overlay("Entropy per token", "nats", "entropy"),
     "length_mean": Overlay("Mean answer length", "tokens", "length_mean"),
     "num_classes": Overlay("Distinct answers per problem", "count", "num_classes"),
@@ -198,15 +206,19 @@ def overlay_chart(
     return Chart("overlay", overlay.title, series, overlay.unit, smooth=not overlay.split, file=f"runs-{key}")
 
 
-def gains_card(chosen: Sequence[RunRow], evaluations: Mapping[int, Sequence[EvaluationRow]]) -> str:
-    """The gains side by side. Each is paired within its own run; two runs are not tested against each other here."""
+def gains_card(
+    chosen: Sequence[RunRow], evaluations: Mapping[int, Sequence[EvaluationRow]], controls: Mapping[int, str]
+) -> str:
+    """The gains side by side, each paired within its own run; under the run's name stands its control, or the button
+    that runs it."""
     rows = []
     for run in chosen:
+        name = f'{ui.escape(run.name)}<div class="tt-small">{controls.get(run.id, "")}</div>'
         for split, words in (("adapt", "Adapt"), ("held_out", "Held-out")):
             row = newest_of(evaluations[run.id], split)
             if row is None:
                 cells = [
-                    ui.escape(run.name),
+                    name if split == "adapt" else ui.escape(run.name),
                     words,
                     '<span class="tt-muted">unknown</span>',
                     '<span class="tt-muted">unknown</span>',
@@ -215,7 +227,7 @@ def gains_card(chosen: Sequence[RunRow], evaluations: Mapping[int, Sequence[Eval
             else:
                 mark = "" if established(row) is not False else " tt-muted"
                 cells = [
-                    ui.escape(run.name),
+                    name if split == "adapt" else ui.escape(run.name),
                     words,
                     f'<span class="tt-nowrap">{ui.escape(rate_words(row))}</span>',
                     f'<span class="tt-num tt-nowrap{mark}">{ui.escape(gain_words(row))}</span>',

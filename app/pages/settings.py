@@ -1,4 +1,4 @@
-"""The Settings page: what the operator decided and how the machine is. Read-only: nothing can be changed from it."""
+"""The Settings page: webhooks, what the operator decided, and how the machine is. The last two are read-only."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import gradio as gr
 from app import components as ui
 from app.format import moment, size
 from app.pages.run_strips import worker_missing
+from app.pages.settings_webhooks import notification_settings
 from app.services import Services
 from worker import health
 from worker.rows import WorkerStatus
@@ -33,7 +34,10 @@ def build(services: Services) -> None:
             ),
         )
     )
-    worker, machine, operator = ui.live(ui.skeleton()), ui.live(), ui.live()
+    timer = gr.Timer(5)
+    worker = ui.live(ui.skeleton())
+    notification_settings(services, timer)
+    machine, operator = ui.live(), ui.live()
     token = gr.State("")
 
     def opened() -> tuple[str, str, str, str]:
@@ -50,7 +54,7 @@ def build(services: Services) -> None:
         return (gr.skip(), gr.skip()) if _token(status) == seen else (_token(status), worker_card(status, time.time()))
 
     ui.on_load(opened, None, [token, worker, machine, operator])
-    ui.tick(gr.Timer(5), ticked, [token], [token, worker])
+    ui.tick(timer, ticked, [token], [token, worker])
 
 
 def _token(status: WorkerStatus) -> str:

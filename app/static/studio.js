@@ -80,6 +80,9 @@
   }
   function patchAttributes(from, to) {
     const keepOpen = from.nodeName === "DETAILS";
+    // A field keeps what is being typed, unless the server now holds another value than it did.
+    const typed = from instanceof HTMLInputElement && from.type !== "checkbox";
+    if (typed && from.getAttribute("value") !== to.getAttribute("value")) from.value = to.getAttribute("value") || "";
     for (const { name } of [...from.attributes]) {
       if (!to.hasAttribute(name) && !(keepOpen && name === "open")) from.removeAttribute(name);
     }
@@ -146,13 +149,15 @@
       if (!input) event.preventDefault();
       const href = pick.getAttribute("href") || pick.dataset.href;
       if (href) history.replaceState(null, "", href);
-      trigger("select", { value: pick.dataset.pick, checked: input ? pick.checked : null });
+      const choice = pick.dataset.with ? `:${chosenOf(place, pick.dataset.with)}` : "";
+      trigger("select", { value: pick.dataset.pick + choice, checked: input ? pick.checked : null });
       const goal = pick.dataset.scroll && document.getElementById(pick.dataset.scroll);
       if (goal) goal.scrollIntoView({ block: "start" });
     });
     place.addEventListener("change", (event) => {
       const pick = event.target;
-      if (pick instanceof HTMLSelectElement && pick.dataset.pickName) {
+      const field = pick instanceof HTMLSelectElement || (pick instanceof HTMLInputElement && pick.type !== "checkbox");
+      if (field && pick.dataset.pickName) {
         if (pick.dataset.href) history.replaceState(null, "", pick.dataset.href + encodeURIComponent(pick.value));
         trigger("select", { value: `${pick.dataset.pickName}:${pick.value}`, checked: null });
       }

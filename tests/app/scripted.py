@@ -12,7 +12,7 @@ from pathlib import Path
 from ttrl_engine import events as ev
 from ttrl_engine.config import PRESETS, RunConfig
 from ttrl_engine.problems import Problem, ProblemSet, split
-from ttrl_engine.stats import bootstrap_interval
+from ttrl_engine.stats import difference_interval, rate_interval
 from worker.failures import Failure
 from worker.recorder import Recorder
 from worker.rows import RunRow
@@ -212,12 +212,16 @@ class Player:
             for _ in range(num)
         ]
         values = [r / 8 for r in right]
-        avg, (low, high) = sum(values) / num, bootstrap_interval(values, 0)
+        avg, (low, high) = sum(values) / num, rate_interval(values)
         before = self.base.setdefault(f"{kind}:{name}", values)
         gains = [b - a for a, b in zip(before, values, strict=True)]
-        gain = bootstrap_interval(gains, 0, bounds=(-1.0, 1.0)) if step else (None, None)
+        gain = difference_interval(gains) if step else (None, None)
         maj = sum(r >= 4 for r in right) / num
-        scores = tuple(ev.ProblemScore(f"p{i:03d}", 8, r, "42", r >= 4) for i, r in enumerate(right))
+        scores = tuple(
+            # Before the first step, half of the wrong answers end without a result.
+            ev.ProblemScore(f"p{i:03d}", 8, r, "42", r >= 4, 0 if step else (8 - r) // 2, 0, 40.0 + i % 30)
+            for i, r in enumerate(right)
+        )
         return ev.EvaluationFinished(
             step,
             kind,

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from app.cli.doctor import Finding, examine
 from app.cli.progress import TerminalProgress, evaluation_line, step_line
 from app.cli.run import as_json_line, claimed, load_problems, parse_change, resolve_config, write_config
 from app.cli.up import answers, free_port, settings_from, url_of, user_data_dir
-from ttrl_engine.config import PRESETS, RunConfig, parse_config
+from ttrl_engine.config import PRESETS, AnswerConfig, RunConfig, parse_config
 from ttrl_engine.errors import ConfigError, RunError
 from ttrl_engine.events import (
     AlarmRaised,
@@ -40,6 +41,7 @@ from ttrl_engine.events import (
     Split,
     StepFinished,
 )
+from ttrl_engine.problems import Problem, ProblemSet
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY_RUN = (
@@ -48,6 +50,8 @@ TINY_RUN = (
     "evaluate.num_samples=2", "evaluate.max_problems=2", "checkpoint.every_steps=1", "safeguards.action=note",
     "hardware.threads=1",
 )  # fmt: skip
+
+SUMS = ProblemSet("sums", "number", (Problem("a", "1+1?"), Problem("b", "1+2?")), {})
 
 
 @pytest.fixture(autouse=True)
@@ -131,10 +135,19 @@ def test_a_folder_takes_one_run_at_a_time(tmp_path):
 
 
 def test_a_folder_keeps_to_its_config(tmp_path):
-    write_config(RunConfig(), tmp_path)
-    write_config(RunConfig(name="another name decides nothing"), tmp_path)
+    write_config(RunConfig(), SUMS, tmp_path)
+    write_config(RunConfig(name="another name decides nothing"), SUMS, tmp_path)
     with pytest.raises(ConfigError, match="another config"):
-        write_config(RunConfig(seed=1), tmp_path)
+        write_config(RunConfig(seed=1), SUMS, tmp_path)
+
+
+def test_a_run_goes_on_with_the_answers_it_began_with(tmp_path):
+    begun = write_config(RunConfig(), SUMS, tmp_path)
+    assert begun.answers.kind == "number"
+    ruled = replace(SUMS, rule=AnswerConfig(kind="text", unit="cm"))
+    assert write_config(RunConfig(), ruled, tmp_path) == begun
+    with pytest.raises(ConfigError, match="another config"):
+        write_config(RunConfig(answers=AnswerConfig(kind="text")), ruled, tmp_path)
 
 
 def test_problems_may_come_from_the_pages(tmp_path):

@@ -15,7 +15,7 @@ from app.config_form import (
     read_form,
     shown_value,
 )
-from ttrl_engine.config import PRESETS, RunConfig
+from ttrl_engine.config import PRESETS, AnswerConfig, Merge, RunConfig
 
 NAMES = [setting.name for setting in form_fields()]
 
@@ -61,6 +61,18 @@ def test_a_space_as_instruction_adds_nothing_and_a_blank_one_is_automatic():
     assert silent is not None
     assert automatic is not None
     assert (silent.data.prompt_suffix, automatic.data.prompt_suffix) == ("", None)
+
+
+def test_a_persons_word_on_single_answers_goes_along_with_its_problem_set():
+    word = AnswerConfig(merges=(Merge(problem_id="p", answers=("1", "one")),))
+    start = RunConfig(answers=word)
+    values = dict(zip(NAMES, form_values(start, NAMES), strict=True))
+    kept = read_form(values, start).config
+    assert kept is not None
+    assert kept.answers == word
+    other = read_form({**values, "data.problems": "set:other"}, start).config
+    assert other is not None
+    assert other.answers == AnswerConfig()
 
 
 def test_a_whole_number_may_arrive_as_a_float_and_a_broken_one_is_refused():

@@ -144,10 +144,10 @@ def test_a_comparison_says_who_is_right_and_stays_text(services: Services, ids: 
         connection.execute("UPDATE comparisons SET result_json = ? WHERE id = ?", (result, compared))
     comparison = store.comparison(compared)
     assert comparison is not None
-    page = result_html(store, run, comparison, judge_of(run, "number", comparison, known, show=True))
+    page = result_html(store, run, comparison, judge_of(run, comparison, known, show=True))
     assert "The adapted model is right, the base is not." in page
     assert "<img" not in page
-    hidden = result_html(store, run, comparison, judge_of(run, "number", comparison, known, show=False))
+    hidden = result_html(store, run, comparison, judge_of(run, comparison, known, show=False))
     assert "The votes differ." in hidden
     assert f"Reference answer: <b>{known.reference}" not in hidden
 

@@ -54,7 +54,8 @@ def test_weights_download_as_a_valid_archive(studio):
     archive = zipfile.ZipFile(io.BytesIO(answer.content))
     assert archive.testzip() is None
     folder = f"run-{studio.runs['finished']}-adapter"
-    assert set(archive.namelist()) == {f"{folder}/adapter_config.json", f"{folder}/adapter_model.safetensors"}
+    names = ("README.md", "adapter_config.json", "adapter_model.safetensors")
+    assert set(archive.namelist()) == {f"{folder}/{name}" for name in names}
 
 
 def test_links_are_left_out_of_the_archive(studio):
@@ -70,6 +71,11 @@ def test_links_are_left_out_of_the_archive(studio):
         ("metrics.csv", b"step,"),
         ("evaluations.csv", b"step,split,"),
         ("config.yaml", b"name:"),
+        ("table/metrics.csv", b"run_id,step,"),
+        ("table/elections.parquet", b"PAR1"),
+        ("card.md", b"---"),
+        ("report.html", b"<!doctype html>"),
+        ("report.pdf", b"%PDF"),
         ("log.txt", b"Loading"),
         ("figure.png", b"\x89PNG"),
         ("figure.svg", b"<?xml"),
@@ -78,7 +84,7 @@ def test_links_are_left_out_of_the_archive(studio):
 )
 def test_every_file_of_a_run_downloads(studio, name, start):
     for kind in ("finished", "unlabelled", "running"):
-        answer = httpx.get(f"{studio.url}/download/runs/{studio.runs[kind]}/{name}")
+        answer = httpx.get(f"{studio.url}/download/runs/{studio.runs[kind]}/{name}", timeout=60)
         assert answer.status_code == 200
         assert answer.content.startswith(start)
         assert answer.headers["content-disposition"].startswith("attachment")
@@ -98,3 +104,14 @@ def test_a_run_without_weights_says_so(studio):
     answer = httpx.get(f"{studio.url}/download/runs/{studio.runs['queued']}/adapter.zip")
     assert answer.status_code == 404
     assert "no trained weights yet" in answer.text
+
+
+def test_a_run_that_was_not_merged_says_so(studio):
+    answer = httpx.get(f"{studio.url}/download/runs/{studio.runs['finished']}/merged.zip")
+    assert answer.status_code == 404
+    assert "not made yet" in answer.text
+
+
+@pytest.mark.parametrize("name", ["settings.csv", "problems.parquet", "..%2fjobs.csv", "jobs.csv"])
+def test_no_other_table_can_be_asked_for(studio, name):
+    assert httpx.get(f"{studio.url}/download/runs/{studio.runs['finished']}/table/{name}").status_code in (404, 422)

@@ -28,7 +28,7 @@ def trained(source: Path, folder: Path, method: str, rate: float) -> RunConfig:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_an_unchanged_policy_answers_as_its_base(tiny_model: Path, tmp_path: Path, method: str) -> None:
     config = trained(tiny_model, tmp_path, method, rate=0.0)
-    sides = answer_both(tmp_path, config, "math", PROBLEM, 5, 1.0, 30, seed=3)
+    sides = answer_both(tmp_path, config, PROBLEM, 5, 1.0, 30, seed=3)
     assert [a["text"] for a in sides["base"]["answers"]] == [a["text"] for a in sides["adapted"]["answers"]]
 
 
@@ -36,7 +36,7 @@ def test_both_sides_say_what_was_answered_and_why_not(tiny_model: Path, tmp_path
     config = trained(tiny_model, tmp_path, "lora", rate=0.05)
     seen: list[tuple[int, int]] = []
     sides = answer_both(
-        tmp_path, config, "math", PROBLEM, 5, 1.0, 30, seed=3, on_progress=lambda *progress: seen.append(progress)
+        tmp_path, config, PROBLEM, 5, 1.0, 30, seed=3, on_progress=lambda *progress: seen.append(progress)
     )
     assert seen[-1] == (10, 10)
     base, adapted = sides["base"], sides["adapted"]
@@ -51,6 +51,6 @@ def test_both_sides_say_what_was_answered_and_why_not(tiny_model: Path, tmp_path
 def test_missing_weights_and_a_stop_are_told_apart(tiny_model: Path, tmp_path: Path) -> None:
     config = trained(tiny_model, tmp_path / "here", "lora", rate=0.0)
     with pytest.raises(RunError, match="no longer on disk"):
-        answer_both(tmp_path / "gone", config, "math", PROBLEM, 2, 1.0, 8, seed=0)
+        answer_both(tmp_path / "gone", config, PROBLEM, 2, 1.0, 8, seed=0)
     with pytest.raises(StopRequested):
-        answer_both(tmp_path / "here", config, "math", PROBLEM, 2, 1.0, 8, seed=0, should_stop=lambda: True)
+        answer_both(tmp_path / "here", config, PROBLEM, 2, 1.0, 8, seed=0, should_stop=lambda: True)

@@ -1,9 +1,17 @@
-import pytest
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
-from ttrl_engine.config import EvalConfig
-from ttrl_engine.evaluate import Exam, Marks, draw_exam, report
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ttrl_engine.config import DataConfig, EvalConfig
+from ttrl_engine.evaluate import Exam, Marks, draw_exam, report, take_exam
 from ttrl_engine.events import ProblemScore, Split
 from ttrl_engine.problems import Problem
+from ttrl_engine.prompts import PromptFormat
+from ttrl_engine.sampler import NO_WATCHER, OnProgress, Rollout, SampleRequest, SamplingParams, ShouldStop, Watcher
+from ttrl_engine.tasks import get_task
 
 PROBLEMS = tuple(Problem(str(i), f"What is {i}?") for i in range(40))
 REFERENCES = {str(i): str(i) for i in range(30)}
@@ -63,3 +71,55 @@ def test_no_gain_is_not_established() -> None:
 
 def test_marks_survive_a_checkpoint() -> None:
     assert Marks.from_dict(marks(1, 2).as_dict()) == marks(1, 2)
+
+
+class Recited:
+    """A sampler that gives the same texts to every prompt; the last one is cut."""
+
+    name = "recited"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> None:
+        self.answers = [tuple(tokenizer(text)["input_ids"]) for text in texts]
+        self.notes: list[str] = []
+
+    def sample(
+        self,
+        requests: Sequence[SampleRequest],
+        params: SamplingParams,  # noqa: ARG002  # the protocol's
+        on_progress: OnProgress,  # noqa: ARG002
+        should_stop: ShouldStop,  # noqa: ARG002
+        watcher: Watcher = NO_WATCHER,  # noqa: ARG002
+    ) -> list[list[Rollout]]:
+        rollouts = [Rollout(tokens, (0.0,) * len(tokens), "stop") for tokens in self.answers]
+        rollouts[-1] = dataclasses.replace(rollouts[-1], finish="length")
+        return [rollouts for _ in requests]
+
+    def sync(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_score_counts_what_could_not_be_read_and_what_was_cut(tiny_model: Path) -> None:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(tiny_model))
+    drawn = exam(1)
+    right = drawn.problems[0].id
+    texts = [f"The answer is {right}.", "The answer is 99.", "no idea", f"It is {right} and then"]
+    prompts = PromptFormat(tokenizer, get_task("number"), DataConfig(), "x/y")
+    config, params = EvalConfig(num_samples=4), SamplingParams(0.6, 0.95, 16, (1,))
+    found = take_exam(
+        drawn, Recited(tokenizer, texts), prompts, config, params, 0, lambda _done, _total: None, lambda: False
+    )
+    [score] = found.scores
+    assert (score.num_samples, score.num_correct, score.num_unparsed, score.num_truncated) == (4, 1, 2, 1)
+    assert score.mean_length == sum(map(len, texts)) / 4
+
+
+def test_marks_of_an_older_version_know_nothing_of_reading() -> None:
+    [old] = Marks.from_dict(
+        {
+            "scores": [{"problem_id": "1", "num_samples": 4, "num_correct": 1, "maj_answer": "1", "maj_correct": True}],
+            "mean_length": 12,
+            "truncated": 0,
+        }
+    ).scores
+    assert (old.num_unparsed, old.num_truncated, old.mean_length) == (None, None, None)

@@ -30,6 +30,8 @@ CONTRACT = [
     "kl_step",
     "clip_share",
     "sampler_mismatch",
+    "sampler_mismatch_max",
+    "importance_capped_share",
     "tokens_sampled",
     "tokens_trained",
     "rollouts_per_s",

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from ttrl_engine.objective import clipped_objective, k3_estimate, learning_rate
+from ttrl_engine.objective import clipped_objective, k3_estimate, learning_rate, weighted_objective
 
 
 def test_on_policy_the_gradient_is_minus_advantage() -> None:
@@ -46,3 +46,23 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] < 0.001
     assert [learning_rate(0.3, update, 100, 0.0, "constant") for update in (0, 50, 99)] == [0.3] * 3
+
+
+def test_a_weight_is_the_ratio_up_to_the_cap_and_holds_no_gradient() -> None:
+    logprobs = torch.tensor([-1.0, -1.0, -1.0], requires_grad=True)
+    sampler = torch.tensor([-1.0, -2.0, -0.5])
+    loss, capped = weighted_objective(logprobs, sampler, torch.tensor([1.0, 1.0, -2.0]), 2.0)
+    loss.sum().backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad.tolist() == pytest.approx([-1.0, -2.0, 2.0 * math.exp(-0.5)])
+    assert loss.tolist() == pytest.approx([-1.0, -2.0, 2.0 * math.exp(-0.5)])
+    assert capped.tolist() == [False, True, False]
+
+
+def test_without_a_cap_every_weight_is_one() -> None:
+    logprobs = torch.tensor([-1.0, -3.0], requires_grad=True)
+    loss, capped = weighted_objective(logprobs, torch.zeros(2), torch.tensor([0.5, -0.25]), None)
+    loss.sum().backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad.tolist() == [-0.5, 0.25]
+    assert not capped.any()

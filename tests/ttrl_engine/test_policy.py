@@ -1,12 +1,18 @@
+import os
 import random
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from ttrl_engine.config import HardwareConfig, ModelConfig, TrainConfig
 from ttrl_engine.errors import ModelError, RunError
-from ttrl_engine.policy import Policy, TrainRow, micro_batches
+from ttrl_engine.packing import Pack, Padded
+from ttrl_engine.policy import Policy, TrainRow
 
 
 def some_rows(seed: int = 0, count: int = 12) -> list[TrainRow]:
@@ -29,42 +35,6 @@ def gradient_of_update(policy: Policy, rows: list[TrainRow], train: TrainConfig)
     policy.optimizer.step = lambda *_: seen.append(gradients(policy).clone())  # type: ignore[method-assign]
     policy.update([rows], train, 1.0, 0.0, lambda: False)
     return seen[0]
-
-
-def naive_gradient(policy: Policy, rows: list[TrainRow], clip: float) -> torch.Tensor:
-    """One row at a time, full logits, the textbook formula."""
-    policy.optimizer.zero_grad()
-    total = sum(len(row.tokens) for row in rows)
-    for row in rows:
-        logits = policy.base(torch.tensor([row.prompt_ids + row.tokens])).logits[0].log_softmax(-1)
-        for j, token in enumerate(row.tokens):
-            ratio = (logits[len(row.prompt_ids) - 1 + j, token] - row.old_logprobs[j]).exp()
-            gain = torch.minimum(ratio * row.advantage, ratio.clamp(1 - clip, 1 + clip) * row.advantage)
-            if row.advantage < 0:
-                gain = torch.maximum(gain, torch.tensor(3.0 * row.advantage))
-            (-gain / total).backward(retain_graph=True)
-    return gradients(policy)
-
-
-def test_the_gradient_is_that_of_the_textbook_formula(policy: Policy) -> None:
-    rows, train = some_rows(), TrainConfig(max_grad_norm=1000.0)
-    ours = gradient_of_update(policy, rows, train)
-    naive = naive_gradient(policy, rows, 0.2)
-    assert ((ours - naive).norm() / naive.norm()) < 1e-5
-
-
-def test_the_size_of_micro_batches_does_not_change_the_gradient(policy: Policy) -> None:
-    rows, train = some_rows(count=30), TrainConfig(max_grad_norm=1000.0)
-    whole = gradient_of_update(policy, rows, train)
-    policy.tokens_per_batch = 40
-    assert ((gradient_of_update(policy, rows, train) - whole).norm() / whole.norm()) < 1e-5
-
-
-def test_chunking_the_head_does_not_change_the_gradient(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, train = some_rows(), TrainConfig(max_grad_norm=1000.0)
-    whole = gradient_of_update(policy, rows, train)
-    monkeypatch.setattr("ttrl_engine.policy.HEAD_CHUNK", 7 * policy.base.config.vocab_size)
-    assert ((gradient_of_update(policy, rows, train) - whole).norm() / whole.norm()) < 1e-5
 
 
 def test_rows_without_advantage_only_count_in_the_mean(policy: Policy) -> None:
@@ -102,29 +72,116 @@ def test_kl_is_zero_at_the_base_and_positive_after_a_step(tiny_model: Path) -> N
         assert second.kl_base > 1e-6
 
 
-def test_out_of_memory_halves_the_budget_and_repeats(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+class Full:
+    """A scorer's `logprobs` that runs out of memory where `fails` says so: (call number, positions, checkpointing)."""
+
+    def __init__(self, policy: Policy, fails: Callable[[int, int, bool], bool]) -> None:
+        self.policy, self.fails, self.calls = policy, fails, 0
+        self.score = policy.scorer.logprobs
+
+    def __call__(self, model: PreTrainedModel, batch: Pack | Padded, temperature: float) -> torch.Tensor:
+        self.calls += 1
+        if self.fails(self.calls, batch.ids.numel(), self.policy.checkpointing):
+            raise torch.OutOfMemoryError("no room")
+        return self.score(model, batch, temperature)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_out_of_memory_halves_the_budget_and_repeats(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    config = ModelConfig.model_validate({"source": str(tiny_model), "method": method})
+    policy = Policy.load(config, HardwareConfig(device="cpu"), TrainConfig())
     rows, train = some_rows(), TrainConfig(max_grad_norm=1000.0)
     whole = gradient_of_update(policy, rows, train)
-    score, failures = policy.logprobs, iter([True, False, True])
-
-    def sometimes_full(*args: object, **kwargs: object) -> torch.Tensor:
-        if next(failures, False):
-            raise torch.OutOfMemoryError("no room")
-        return score(*args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(policy, "logprobs", sometimes_full)
-    budget = policy.tokens_per_batch
+    policy.tokens_per_batch = 80
+    # The second micro-batch fails, when the first has left its gradient already, then the first of the repetition.
+    monkeypatch.setattr(policy.scorer, "logprobs", Full(policy, lambda call, *_: call in (2, 3)))
     assert ((gradient_of_update(policy, rows, train) - whole).norm() / whole.norm()) < 1e-5
-    assert policy.tokens_per_batch < budget
+    assert policy.tokens_per_batch == max(20, *(row.length for row in rows))
+    assert not policy.checkpointing
+
+
+def test_at_the_longest_row_activations_are_checkpointed(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, train = some_rows(), TrainConfig(max_grad_norm=1000.0)
+    whole = gradient_of_update(policy, rows, train)
+    monkeypatch.setattr(policy.scorer, "logprobs", Full(policy, lambda _, __, checkpointing: not checkpointing))
+    assert ((gradient_of_update(policy, rows, train) - whole).norm() / whole.norm()) < 1e-5
+    assert policy.checkpointing
+    assert policy.tokens_per_batch == max(row.length for row in rows)
 
 
 def test_out_of_memory_with_one_row_says_what_to_do(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object, **kwargs: object) -> torch.Tensor:
-        raise torch.OutOfMemoryError("no room")
-
-    monkeypatch.setattr(policy, "logprobs", full)
-    with pytest.raises(RunError, match="Lower the longest answer"):
+    before = torch.cat([p.detach().flatten().clone() for p in policy.parameters])
+    monkeypatch.setattr(policy.scorer, "logprobs", Full(policy, lambda *_: True))
+    with pytest.raises(RunError, match=r"activations take about .* GiB.*Lower the longest answer"):
         policy.update([some_rows()], TrainConfig(), 1.0, 0.1, lambda: False)
+    assert torch.equal(before, torch.cat([p.detach().flatten() for p in policy.parameters]))
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> torch.Tensor:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(policy.scorer, "logprobs", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        policy.update([some_rows()], TrainConfig(), 1.0, 0.1, lambda: False)
+
+
+ALLOCATOR_FAILURE = """
+import resource, sys, torch
+torch.set_num_threads(1)
+from tests.ttrl_engine.test_policy import gradient_of_update
+from ttrl_engine.config import HardwareConfig, ModelConfig, TrainConfig
+from ttrl_engine.policy import Policy, TrainRow
+
+train = TrainConfig(max_grad_norm=1000.0)
+policy = Policy.load(ModelConfig(source=sys.argv[1], method="full"), HardwareConfig(device="cpu"), train)
+rows = [
+    TrainRow((2, 3, i % 5), tuple(2 + (i + j) % 60 for j in range(60)), (-3.0,) * 60, 0.1 * (i % 3))
+    for i in range(256)
+]
+policy.tokens_per_batch = 2_000
+whole = gradient_of_update(policy, rows, train)
+policy.tokens_per_batch = 100_000
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (40 << 20), resource.RLIM_INFINITY))
+limited = gradient_of_update(policy, rows, train)
+print(policy.tokens_per_batch, float((limited - whole).norm() / whole.norm()))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of the address space are enforced on Linux")
+def test_a_full_machine_halves_the_budget_too(tiny_model: Path) -> None:
+    """The allocator of the CPU refuses, for real."""
+    ended = subprocess.run(
+        [sys.executable, "-c", ALLOCATOR_FAILURE, str(tiny_model)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    budget, error = ended.stdout.split()
+    assert 63 <= int(budget) < 100_000
+    assert float(error) < 1e-5
+
+
+def test_a_cap_holds_the_weight_of_tokens_the_sampler_found_rarer(policy: Policy) -> None:
+    rows = some_rows(count=4)
+    exact = policy.logprobs(rows, 1.0).tolist()
+    at, shifted = 0, []
+    for row in rows:
+        logprobs = [value - 2.0 for value in exact[at : at + len(row.tokens)]]
+        at += len(row.tokens)
+        shifted.append(TrainRow(row.prompt_ids, row.tokens, tuple(logprobs), 1.0))
+    stats = policy.update([shifted], TrainConfig(importance_cap=2.0), 1.0, 0.0, lambda: False)
+    assert stats.capped_share == 1.0
+    assert stats.mismatch == pytest.approx(2.0, abs=1e-4)
+    assert stats.mismatch_max == pytest.approx(2.0, abs=1e-4)
+    free = policy.update([shifted], TrainConfig(importance_cap=None), 1.0, 0.0, lambda: False)
+    assert free.capped_share == 0.0
+    assert stats.grad_norm == pytest.approx(2.0 * free.grad_norm, rel=1e-4)
 
 
 def test_a_stop_in_the_update_leaves_the_weights_alone(policy: Policy) -> None:
@@ -157,13 +214,6 @@ def test_the_base_is_there_while_the_adapter_is_off(tiny_model: Path) -> None:
     policy.update([some_rows()], TrainConfig(), 1.0, 1e-2, lambda: False)
     with policy.as_base() as model:
         assert torch.allclose(policy.logprobs(rows, 1.0, model), base, atol=1e-6)
-
-
-def test_micro_batches_hold_every_row_once_within_the_budget() -> None:
-    rows = some_rows(count=40)
-    batches = list(micro_batches(rows, 60))
-    assert sorted(map(id, rows)) == sorted(id(row) for batch in batches for row in batch)
-    assert all(len(batch) * max(row.length for row in batch) <= 60 or len(batch) == 1 for batch in batches)
 
 
 def test_a_missing_model_says_where_it_looked() -> None:

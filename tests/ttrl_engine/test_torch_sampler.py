@@ -3,7 +3,7 @@ import torch
 
 from ttrl_engine.policy import Policy, TrainRow
 from ttrl_engine.sampler import Rollout, SampleRequest, SamplingParams, StopRequested
-from ttrl_engine.torch_sampler import TorchSampler, _nucleus
+from ttrl_engine.torch_sampler import TorchSampler, waves
 
 PARAMS = SamplingParams(temperature=0.8, top_p=1.0, max_new_tokens=24, stop_ids=(1,))
 
@@ -61,13 +61,6 @@ def test_tokens_follow_the_models_distribution(policy: Policy) -> None:
     assert (counts / 4000 - expected).abs().max() < 0.03
 
 
-def test_top_p_keeps_the_token_that_crosses_it() -> None:
-    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
-    kept = _nucleus(logits, 0.7).isfinite()
-    assert kept.tolist() == [[True, True, False, False]]
-    assert _nucleus(logits, 0.01).isfinite().tolist() == [[True, False, False, False]]
-
-
 def test_a_stop_request_ends_sampling_at_the_next_token(policy: Policy) -> None:
     sampler = TorchSampler(lambda: policy.base, 1 << 30, 512)
     asked = 0
@@ -88,3 +81,91 @@ def test_progress_counts_finished_rollouts_to_the_last(policy: Policy) -> None:
     sampler.sample(requests("abc", "xyz"), PARAMS, lambda done, total: seen.append((done, total)), lambda: False)
     assert seen[-1] == (12, 12)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+@pytest.mark.parametrize("max_rows", [512, 5])
+def test_every_rollout_is_reported_once_as_it_ends(policy: Policy, max_rows: int) -> None:
+    class Keeper:
+        def __init__(self) -> None:
+            self.seen: dict[tuple[int, int], Rollout] = {}
+
+        def finished(self, request: int, index: int, rollout: Rollout) -> None:
+            assert (request, index) not in self.seen
+            self.seen[request, index] = rollout
+
+        def settled(self) -> list[int]:
+            return []
+
+    keeper = Keeper()
+    sampler = TorchSampler(lambda: policy.base, 1 << 30, max_rows)
+    sampled = sampler.sample(requests("abc", "xyz"), PARAMS, lambda _done, _total: None, lambda: False, keeper)
+    assert keeper.seen == {(i, j): rollout for i, group in enumerate(sampled) for j, rollout in enumerate(group)}
+
+
+@pytest.mark.parametrize("max_rows", [512, 4])
+def test_settled_requests_drop_only_rollouts_that_are_not_required(policy: Policy, max_rows: int) -> None:
+    class Settled:
+        calls = 0
+
+        def finished(self, request: int, index: int, rollout: Rollout) -> None:
+            pass
+
+        def settled(self) -> list[int]:
+            self.calls += 1
+            return [1] if self.calls == 3 else []
+
+    asked = [SampleRequest((7, 8, 9 + i), 6, i, 2) for i in range(3)]
+    whole = sample(policy, asked)
+    sampler = TorchSampler(lambda: policy.base, 1 << 30, max_rows)
+    sampled = sampler.sample(asked, PARAMS, lambda _done, _total: None, lambda: False, Settled())
+    for number, group in enumerate(sampled):
+        dropped = [index for index, rollout in enumerate(group) if rollout.finish == "dropped"]
+        assert bool(dropped) == (number == 1)
+        assert all(index >= 2 for index in dropped)
+        for index, rollout in enumerate(group):
+            full = whole[number][index]
+            assert full.tokens[: len(rollout.tokens)] == rollout.tokens, "dropping must not change another rollout"
+            assert len(rollout.tokens) == len(full.tokens) or index in dropped
+
+
+def test_waves_stay_within_the_budget_and_miss_no_rollout() -> None:
+    asked = [SampleRequest(tuple(range(2, 2 + length)), 10, 0) for length in (3, 30, 8)]
+    planned = list(waves(asked, 20, bytes_per_token=4, cache_bytes=4 * 50 * 7, max_rows=8))
+    for wave in planned:
+        longest = max(len(part.request.prompt_ids) for part in wave)
+        assert sum(part.num_rows for part in wave) * (longest + 20) <= 50 * 7
+        assert sum(part.num_rows for part in wave) <= 8
+    rows = [(part.number, index) for wave in planned for part in wave for index in range(part.start, part.stop)]
+    assert rows == [(number, index) for number in range(3) for index in range(10)]
+
+
+def test_a_budget_below_one_row_still_samples_row_by_row() -> None:
+    planned = list(waves([SampleRequest((1, 2), 3, 0)], 20, bytes_per_token=1000, cache_bytes=1, max_rows=512))
+    assert [sum(part.num_rows for part in wave) for wave in planned] == [1, 1, 1]
+
+
+def test_a_models_own_generation_settings_change_nothing(policy: Policy) -> None:
+    asked = requests("abc", "xyz")
+    before = sample(policy, asked)
+    own = policy.base.generation_config
+    own.temperature, own.top_k, own.top_p, own.repetition_penalty = 0.01, 1, 0.1, 9.0
+    own.suppress_tokens, own.max_new_tokens, own.eos_token_id = [5, 6, 7], 2, [9]
+    assert sample(policy, asked) == before
+
+
+def test_a_rerun_gives_the_same_bits(policy: Policy) -> None:
+    asked = requests("abc", "a longer prompt", n=20)
+    assert sample(policy, asked) == sample(policy, asked)
+
+
+def test_a_stop_request_is_heard_before_every_token(policy: Policy) -> None:
+    polls = 0
+
+    def should_stop() -> bool:
+        nonlocal polls
+        polls += 1
+        return False
+
+    sampler = TorchSampler(lambda: policy.base, 1 << 30, 512)
+    [[rollout]] = sampler.sample([SampleRequest((7, 8), 1, 0)], PARAMS, lambda _done, _total: None, should_stop)
+    assert polls == len(rollout.tokens)

@@ -9,9 +9,12 @@ pytest.importorskip("vllm", reason="vLLM is not installed; `make test-vllm` runs
 
 import torch
 
-from ttrl_engine.config import HardwareConfig, ModelConfig, TrainConfig
+from ttrl_engine.config import PRESETS, HardwareConfig, ModelConfig, TrainConfig
+from ttrl_engine.events import Event, RunStarted, StepFinished
 from ttrl_engine.policy import Policy, TrainRow
+from ttrl_engine.problems import load_problem_set
 from ttrl_engine.sampler import Rollout, SampleRequest, SamplingParams, StopRequested
+from ttrl_engine.trainer import run
 from ttrl_engine.vllm_sampler import VllmSampler
 
 pytestmark = pytest.mark.vllm
@@ -73,3 +76,73 @@ def test_a_stop_request_leaves_the_engine_usable(pair: tuple[Policy, VllmSampler
     with pytest.raises(StopRequested):
         pair[1].sample(REQUESTS, PARAMS, lambda _done, _total: None, should_stop)
     assert len(sample(pair[1])) == len(REQUESTS)
+
+
+def test_settled_requests_drop_only_rollouts_that_are_not_required(pair: tuple[Policy, VllmSampler]) -> None:
+    class Settled:
+        def __init__(self) -> None:
+            self.calls = 0
+            self.seen: list[tuple[int, int]] = []
+
+        def finished(self, request: int, index: int, _: Rollout) -> None:
+            self.seen.append((request, index))
+
+        def settled(self) -> list[int]:
+            self.calls += 1
+            return [1] if self.calls == 4 else []
+
+    settled = Settled()
+    requests = [SampleRequest(request.prompt_ids, 8, 0, 3) for request in REQUESTS]
+    # No token ends an answer, so all are still growing when one request is settled.
+    params = SamplingParams(0.8, 1.0, 24, ())
+    sampled = pair[1].sample(requests, params, lambda _done, _total: None, lambda: False, settled)
+    finishes = [[rollout.finish for rollout in group] for group in sampled]
+    assert finishes == [["length"] * 8, ["length"] * 3 + ["dropped"] * 5, ["length"] * 8]
+    assert len(settled.seen) == len(set(settled.seen)) == 24
+    assert not pair[1]._llm.llm_engine.has_unfinished_requests()
+
+
+def test_only_the_given_tokens_end_an_answer(pair: tuple[Policy, VllmSampler]) -> None:
+    """The model's own file names token 1 as its end."""
+    params = SamplingParams(0.8, 1.0, 24, (7,))
+    sampled = pair[1].sample(REQUESTS, params, lambda _done, _total: None, lambda: False)
+    everything = [rollout for group in sampled for rollout in group]
+    assert any(1 in rollout.tokens[:-1] for rollout in everything)
+    assert all((rollout.tokens[-1] == 7) == (rollout.finish == "stop") for rollout in everything)
+
+
+@pytest.mark.timeout(1800)
+def test_the_whole_loop_learns_through_it_on_the_bundled_model(tmp_path: Path) -> None:
+    config = (
+        PRESETS["quick-look"]
+        .config()
+        .with_changes(
+            **{
+                "hardware.sampler": "vllm",
+                "hardware.device": "cpu",
+                "hardware.threads": 1,
+                "data.benchmarks": (),
+                "train.max_steps": 10,
+                "evaluate.every_steps": 0,
+                "evaluate.num_samples": 4,
+                "evaluate.max_problems": 32,
+                "vote.max_new_tokens": 96,
+            }
+        )
+    )
+    events: list[Event] = []
+    run(config, tmp_path, load_problem_set("bundled:sums"), {}, events.append)
+    assert next(event for event in events if isinstance(event, RunStarted)).sampler == "vllm"
+    steps = [event.metrics for event in events if isinstance(event, StepFinished)]
+    assert max(abs(step["sampler_mismatch"]) for step in steps) < 5e-3, "stale weights were served"
+    first, last = (sum(step["consensus"] for step in part) / 3 for part in (steps[:3], steps[-3:]))
+    assert last > first + 0.1
+    truth = [sum(step["truth_share"] for step in part) / 3 for part in (steps[:3], steps[-3:])]
+    assert truth[1] > truth[0] + 0.1
+
+
+def test_closing_twice_is_no_error(pair: tuple[Policy, VllmSampler]) -> None:
+    """Last in this file: the engine is gone afterwards."""
+    pair[1].close()
+    pair[1].close()
+    assert not pair[1]._adapters.exists()

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 CHARACTERS = ["<pad>", "<end>", *string.digits, *string.ascii_letters, *" \n+-*/=.,:?!()[]{}\\$^_'%"]
 
 
-def write_tiny_model(folder: Path, seed: int = 0, spread: float = 0.4) -> Path:
-    """Weights drawn with a wide spread, so that its distributions are far from uniform and samples differ."""
+def write_tiny_model(
+    folder: Path, seed: int = 0, spread: float = 0.4, architecture: PretrainedConfig | None = None
+) -> Path:
+    """Weights drawn with a wide spread, so that its distributions are far from uniform and samples differ.
+
+    A Llama, unless another architecture is given, whose vocabulary must hold CHARACTERS.
+    """
     tokenizer = Tokenizer(models.WordLevel({character: i for i, character in enumerate(CHARACTERS)}, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
     from tokenizers.decoders import Fuse
@@ -23,7 +28,7 @@ def write_tiny_model(folder: Path, seed: int = 0, spread: float = 0.4) -> Path:
     fast.chat_template = "Q: {{ messages[-1]['content'] }}\nA:"
     fast.save_pretrained(str(folder))
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    config = architecture or LlamaConfig(
         vocab_size=len(CHARACTERS),
         hidden_size=64,
         intermediate_size=64,
@@ -37,5 +42,5 @@ def write_tiny_model(folder: Path, seed: int = 0, spread: float = 0.4) -> Path:
         initializer_range=spread,
         tie_word_embeddings=True,
     )
-    LlamaForCausalLM(config).save_pretrained(str(folder))
+    AutoModelForCausalLM.from_config(config).save_pretrained(str(folder))
     return folder

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ttrl_engine.config import RunConfig, TaskKind
+from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import DataError
 from ttrl_engine.events import (
     AlarmRaised,
@@ -99,7 +99,6 @@ class ScriptedEngine:
         self,
         weights: Path,
         config: RunConfig,
-        kind: TaskKind,
         problem: Problem,
         num_samples: int,
         temperature: float,

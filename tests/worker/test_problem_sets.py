@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from ttrl_engine.errors import DataError
+from ttrl_engine.config import AnswerConfig, Merge, RunConfig
+from ttrl_engine.errors import ConfigError, DataError
 from ttrl_engine.problems import Problem, ProblemSet
 from worker.store import Store
 
@@ -51,3 +54,45 @@ def test_text_that_is_no_unicode_is_refused_whole(store: Store):
     with pytest.raises(DataError, match="not valid Unicode"):
         store.add_problem_set(broken, "test")
     assert store.problem_sets() == []
+
+
+def test_a_rule_is_kept_with_the_set_and_decides_nothing_of_its_id(store: Store, set_id):
+    rule = AnswerConfig(kind="number", unit="cm", merges=(Merge(problem_id="p1", answers=("1", "one")),))
+    store.save_rule(set_id, rule)
+    found = store.load_problem_set(set_id)
+    assert (found.rule, found.content_hash) == (rule, set_id)
+    row = store.problem_set(set_id)
+    assert row is not None
+    assert (row.rule, row.answers.kind) == (rule, "number")
+
+
+def test_a_set_added_again_keeps_its_rule_unless_another_comes_with_it(store: Store, problem_set, set_id):
+    store.save_rule(set_id, AnswerConfig(unit="cm"))
+    store.add_problem_set(problem_set, "again")
+    assert store.load_problem_set(set_id).rule == AnswerConfig(unit="cm")
+    store.add_problem_set(replace(problem_set, rule=AnswerConfig(unit="m")), "again")
+    assert store.load_problem_set(set_id).rule == AnswerConfig(unit="m")
+
+
+def test_a_rule_that_cannot_be_used_is_not_kept(store: Store, set_id):
+    with pytest.raises(ConfigError, match="repetition"):
+        store.save_rule(set_id, AnswerConfig(pattern="(a+)+$"))
+    with pytest.raises(DataError, match="no problem set"):
+        store.save_rule("nowhere", AnswerConfig(unit="cm"))
+    assert store.load_problem_set(set_id).rule == AnswerConfig()
+
+
+def test_a_run_keeps_the_rule_that_its_set_had_when_it_was_started(store: Store, set_id):
+    store.save_rule(set_id, AnswerConfig(kind="number", unit="cm", tolerance=0.01))
+    run_id = store.submit_run(RunConfig(answers=AnswerConfig(unit="mm")), "one", set_id)
+    store.save_rule(set_id, AnswerConfig(kind="text"))
+    run = store.run(run_id)
+    assert run is not None
+    assert run.config.answers == AnswerConfig(kind="number", unit="mm", tolerance=0.01)
+    assert run.config_digest == run.config.digest()
+
+
+def test_a_run_without_a_pattern_that_its_kind_needs_is_refused(store: Store, set_id):
+    with pytest.raises(ConfigError, match="needs a pattern"):
+        store.submit_run(RunConfig(answers=AnswerConfig(kind="pattern")), "one", set_id)
+    assert store.runs() == []

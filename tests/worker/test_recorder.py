@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
 from tests.worker.scripted_child import emit_step, evaluation
 from tests.worker.waiting import wait_until
-from ttrl_engine.events import AlarmRaised, CheckpointSaved, Event, Noted, Phase, Progressed, RunStarted, StepFinished
+from ttrl_engine.events import (
+    AlarmRaised,
+    CheckpointSaved,
+    Event,
+    Noted,
+    Phase,
+    ProblemScore,
+    Progressed,
+    RunStarted,
+    StepFinished,
+)
 from worker import recorder as recorder_module
 from worker.recorder import Recorder
 from worker.settlement import Verdict
@@ -69,6 +80,15 @@ def test_every_event_has_its_rows(store: Store, run_id, claim):
     run = store.run(run_id)
     assert run is not None
     assert (run.step, run.phase, run.phase_done, run.phase_total) == (2, "sampling", 3, 8)
+
+
+def test_a_score_keeps_what_could_be_read(store: Store, run_id, claim):
+    score = ProblemScore("p0", 8, 3, "42", True, num_unparsed=2, num_truncated=1, mean_length=61.5)
+    with Recorder(store, claim, run_id) as recorder:
+        recorder.emit(_started())
+        recorder.emit(dataclasses.replace(evaluation(0), scores=(score,)))
+    [kept] = store.scores(run_id, 0, "adapt", "six sums")
+    assert dataclasses.asdict(kept) == dataclasses.asdict(score)
 
 
 def test_rows_wait_for_company_but_not_for_long(store: Store, run_id, claim, monkeypatch):

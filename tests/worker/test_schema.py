@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from worker.schema import migrate
+from sqlite_utils import Database
+
+from ttrl_engine.config import AnswerConfig
+from worker.rows import ScoreRow
+from worker.schema import migrate, migrations
 from worker.store import Store, open_store
 
 _MIGRATE = (
@@ -45,6 +49,39 @@ def test_migrating_twice_changes_nothing(tmp_path: Path):
     for _ in range(2):
         migrate(tmp_path / "app.db")
     assert Store(tmp_path).runs() == []
+
+
+def test_a_run_of_an_older_release_keeps_its_kind_of_answer(tmp_path: Path):
+    database = tmp_path / "app.db"
+    db = Database(sqlite3.connect(database))
+    migrations.apply(db, stop_before="m_answer_rules")
+    db.execute("INSERT INTO problem_sets VALUES ('s', 'a set', 'choice', 2, 0, 'test', 0, '{}', 0)")
+    for number, task in ((1, '"number"'), (2, "null")):
+        db.execute(
+            "INSERT INTO jobs (id, kind, state, position, created_at) VALUES (?, 'run', 'finished', 1, 0)", [number]
+        )
+        db.execute(
+            "INSERT INTO runs (id, job_id, client_id, name, config_json, config_digest, set_id, data_hash,"
+            " versions_json, seed, model, created_at) VALUES (?, ?, ?, 'old', ?, '', 's', 's', '{}', 3, 'm', 0)",
+            [number, number, f"client {number}", f'{{"name": "old", "seed": 3, "task": {task}}}'],
+        )
+    db.conn.commit()
+    db.close()
+    migrate(database)
+    store = Store(tmp_path)
+    assert [run.config.answers.kind for run in store.runs()] == ["choice", "number"]
+    assert store.problem_sets()[0].rule == AnswerConfig()
+
+
+def test_scores_of_an_older_release_know_nothing_of_reading(tmp_path: Path):
+    database = tmp_path / "app.db"
+    db = Database(sqlite3.connect(database))
+    migrations.apply(db, stop_before="m_readability_of_scores")
+    db.execute("INSERT INTO scores VALUES (1, 10, 'adapt', 'sums', 'p0', 8, 3, '42', 1)")
+    db.conn.commit()
+    db.close()
+    migrate(database)
+    assert Store(tmp_path).scores(1, 10, "adapt", "sums") == [ScoreRow("p0", 8, 3, "42", True, None, None, None)]
 
 
 def test_only_the_owner_can_read_what_is_stored(tmp_path: Path):

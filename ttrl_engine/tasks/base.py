@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ttrl_engine.config import TaskKind
+from ttrl_engine.equivalence.reading import Reading
 from ttrl_engine.problems import Problem
 
 
@@ -38,8 +40,15 @@ class Task(Protocol):
     def extract(self, text: str, problem: Problem, /, *, truncated: bool = False) -> Extraction:
         """The final answer of a rollout. `truncated` (cut at the length limit) only improves the reason."""
 
+    def keys(self, raws: Sequence[str], problem: Problem, /) -> dict[str, Reading]:
+        """The key of each distinct raw answer: equal keys mean the same answer.
+
+        Answers of one problem are read together, since some kinds read in child processes. A reading without a key
+        is an answer that could not be read within the limits; it counts as unparsed, with its reason.
+        """
+
     def canonical(self, raw: str, problem: Problem, /) -> str:
-        """A key of the answer's class: equal keys mean the same answer. Total: any string has a key."""
+        """The key that `keys` gives. Total: an answer that cannot be read is a class of its own text."""
 
     def equivalent(self, a: str, b: str, problem: Problem, /) -> bool:
         """Whether two raw answers are the same. An equivalence relation, and never finer than equal keys."""

@@ -15,6 +15,7 @@ MAX_ANSWER_LENGTH = 200
 MAX_BRACE_DEPTH = 20
 
 NO_ANSWER = "no final answer"
+NO_BOX = "nothing is boxed"
 CUT = "cut before the answer"
 EMPTY_BOX = "boxed text is empty"
 TOO_LONG = f"longer than {MAX_ANSWER_LENGTH} characters"
@@ -31,7 +32,9 @@ _STATED = re.compile(
     r"(?<!\w)(?:answer|result)(?:\s{1,3}(?:to|of|for)[^.\n:]{1,80}?)?\s{0,3}(?:is|:|=)[\s:*_`]{0,8}(?:therefore|thus|simply)?",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[;\n]|\*\*|,?\s(?:because|since|which|where|so|as|but|if|when)\s|\s-\s")
+_SENTENCE_END = re.compile(
+    r"(?<!\b(?:St|Dr|Mr|Ms|Mt))(?<!\bMrs)[.!?](?=\s|$)|[;\n]|\*\*|,?\s(?:because|since|which|where|so|as|but|if|when)\s|\s-\s"
+)
 _MATH_SPAN = re.compile(r"\$([^$\n]{1,400})\$|\\\(([^\n]{1,400}?)\\\)|\\\[\s{0,5}([^\n]{1,400}?)\s{0,5}\\\]")
 _NOTHING = re.compile(
     r"\\(?:text|mbox|mathrm|mathbf|textbf|textit|left|right|quad|qquad|displaystyle)(?![A-Za-z])|\\[,;:! ]|[\W_]"
@@ -83,11 +86,13 @@ def find_stated(text: str) -> str | None:
     return stated.rstrip(".,;: ") or None
 
 
-def find_answer(text: str, *, truncated: bool = False) -> Extraction:
-    """The boxed answer, else the stated one, else the reason for having none."""
+def find_answer(text: str, *, truncated: bool = False, boxed_only: bool = False) -> Extraction:
+    """The boxed answer, else (unless `boxed_only`) the stated one, else the reason for having none."""
     boxed = find_boxed(text, truncated=truncated)
     if boxed is not None:
         return boxed
+    if boxed_only:
+        return Extraction(None, CUT if truncated else NO_BOX)
     stated = find_stated(text)
     if stated is None or is_blank(stated):
         return Extraction(None, CUT if truncated else NO_ANSWER)

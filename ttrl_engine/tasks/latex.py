@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from ttrl_engine.equivalence.names import FUNCTIONS, TRIGONOMETRIC
+
 _SIGNS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": "\\times ", "·": "\\cdot ", "⋅": "\\cdot ", "÷": "/",
-    "π": "\\pi ", "∞": "\\infty ", "√": "\\sqrt ", "°": "", "º": "", "∪": "\\cup ", "∈": "\\in ", "∅": "\\emptyset ",
+    "π": "\\pi ", "∞": "\\infty ", "√": "\\sqrt ", "°": "^\\circ ", "º": "^\\circ ", "∪": "\\cup ",
+    "∈": "\\in ", "∅": "\\emptyset ",
     "±": "\\pm ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "θ": "\\theta ", "²": "^{2}", "³": "^{3}",
     "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}", "⅓": "\\frac{1}{3}", "⅔": "\\frac{2}{3}",
     "…": "\\ldots ", "€": "", "£": "",
@@ -27,7 +30,8 @@ _REPLACED = {
     "\\mathbf": "", "\\mathrm": "\\text", "\\textbf": "\\text", "\\textit": "\\text", "\\textrm": "\\text",
     "\\mbox": "\\text", "\\hbox": "\\text", "\\operatorname": "", "\\mathit": "", "\\textnormal": "\\text",
     "\\boldsymbol": "", "\\div": "/", "\\cdotp": "\\cdot", "\\ast": "*",
-    "\\land": ",", "\\infin": "\\infty", "\\deg": "", "\\degree": "", "\\degrees": "",
+    "\\land": ",", "\\infin": "\\infty", "\\deg": "^\\circ", "\\degree": "^\\circ", "\\degrees": "^\\circ",
+    "\\dbinom": "\\binom", "\\tbinom": "\\binom", "\\lvert": "|", "\\rvert": "|", "\\vert": "|",
 }  # fmt: skip
 _DROPPED = frozenset(
     "\\" + name
@@ -71,35 +75,25 @@ _UNIT_WORDS = frozenset(
     ]
 )
 # Letters that read as mathematics, not as a unit, after a number.
-_NAMES = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "log",
-        "ln",
-        "exp",
-        "lg",
-        "pi",
-        "sqrt",
-        "infinity",
-        "infty",
-        "inf",
-        "oo",
-        "or",
-        "and",
-    ]
+_NAMES = FUNCTIONS | {"pi", "sqrt", "infinity", "infty", "inf", "oo", "or", "and"}
+# A function needs something after it: "30 sec" is a time.
+_PLAIN_NAME = re.compile(
+    rf"(?<![A-Za-z\\])(?:(sqrt|pi|infinity|infty|oo)(?![A-Za-z])|({'|'.join(sorted(FUNCTIONS))})(?![A-Za-z])(?=\s*[\w\\({{|]))"
 )
-_PLAIN_NAME = re.compile(r"(?<![A-Za-z\\])(sqrt|pi|infinity|infty|oo|sin|cos|tan|cot|sec|csc|log|ln|exp)(?![A-Za-z])")
+_OPERATOR_NAME = re.compile(
+    rf"\\(?:operatorname\*?|mathrm)\s{{0,2}}\{{\s{{0,2}}({'|'.join(sorted(FUNCTIONS))})\s{{0,2}}\}}(?=\s*[\w\\({{|^])"
+)
+_TRIGONOMETRIC = re.compile(rf"\\(?:{'|'.join(sorted(TRIGONOMETRIC))})(?![A-Za-z])")
+_CHOOSE = re.compile(r"\{?\s{0,3}(?<!\w)(\w{1,20})\s{0,3}\\choose\s{0,3}(\w{1,20})\s{0,3}\}?")
+_BASES = {
+    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+    "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16",
+}  # fmt: skip
+_BASE = rf"(\d{{1,2}}|{'|'.join(_BASES)})"
+_SUBSCRIPT_BASE = re.compile(rf"(?<=\d)\s?_\s?\{{\s?\(?(?:base\s?)?{_BASE}\)?\s?\}}", re.IGNORECASE)
+_BASE_BEHIND = re.compile(
+    rf"(?<=\d)\s{{0,3}}(?:\\text\s?\{{\s?)?\(?(?:in\s)?base[\s-]{{1,2}}{_BASE}\)?\s?\}}?$", re.IGNORECASE
+)
 _TRAILING_WORDS = re.compile(
     r"(?<=[\d})\]])\s{0,3}([A-Za-z]{2,20}(?:[ .]{1,2}[A-Za-z]{2,20}){0,5})\.?(?:\^\s{0,2}\{?[23]\}?)?$"
 )
@@ -110,10 +104,11 @@ def clean(raw: str) -> str:
     r"""The answer without layout: no \left, \dfrac, $, spacing commands, invisible characters, degree signs, units."""
     text = "".join(_plain(character) for character in raw.translate(_SIGN_TABLE))
     text = _GROUPED_COMMA.sub("", text)
-    text = _COMMAND.sub(_command, text)
-    text = _DEGREE.sub("", text).replace("$", "").replace("%", "")
-    text = _PLAIN_NAME.sub(_named, text)
-    text = drop_text(text.strip())
+    text = _COMMAND.sub(_command, _OPERATOR_NAME.sub(r"\\\1 ", text)).replace("$", "").replace("%", "")
+    text = _PLAIN_NAME.sub(_named, _CHOOSE.sub(r"\\binom{\1}{\2}", text))
+    # The sine of 30 degrees is not that of 30; elsewhere MATH drops the sign.
+    text = _DEGREE.sub("\\\\degree " if _TRIGONOMETRIC.search(text) else "", text)
+    text = _in_base(_SUBSCRIPT_BASE, drop_text(_in_base(_BASE_BEHIND, text.strip())))
     return strip_ends(" ".join(text.split()))
 
 
@@ -139,11 +134,17 @@ def drop_unit(text: str) -> str:
     if match is None or not any(character.isdigit() for character in text[: match.start()]):
         return text
     words = [word.lower() for word in _LAST_WORD_START.findall(match.group(1))]
-    if any(word in _NAMES for word in words):
+    if any(word in _NAMES and word not in _UNIT_WORDS for word in words):
         return text
-    if all(len(word) >= 3 or word in _UNIT_WORDS or word == "of" for word in words):
+    # "6xyz" and "6abc" are products: what stands close to the number must be known, or long.
+    shortest = 3 if match.group()[0].isspace() else 4
+    if all(word in _UNIT_WORDS or word == "of" or _is_word(word, shortest) for word in words):
         return text[: match.start()].rstrip()
     return text
+
+
+def _is_word(text: str, shortest: int) -> bool:
+    return len(text) >= shortest and any(letter in "aeiou" for letter in text)
 
 
 def words_of(text: str) -> str | None:
@@ -152,28 +153,6 @@ def words_of(text: str) -> str | None:
         return None
     longest = max(len(word) for word in re.split(r"[ '.\-]+", text))
     return " ".join(text.casefold().split()) if longest >= 3 or text.casefold() == "no" else None
-
-
-def split_top(text: str, separators: str = ",;") -> list[str]:
-    """The parts between separators that lie outside all brackets; at least one part."""
-    parts, depth, start, position = [], 0, 0, 0
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            following = text[position + 1 : position + 2]
-            depth += {"{": 1, "}": -1}.get(following, 0)
-            position += 2
-            continue
-        if character in "({[":
-            depth += 1
-        elif character in ")}]":
-            depth -= 1
-        elif depth <= 0 and character in separators:
-            parts.append(text[start:position])
-            start = position + 1
-        position += 1
-    parts.append(text[start:])
-    return parts
 
 
 def _closes_at(text: str, opening: int) -> int:
@@ -208,15 +187,20 @@ def _command(match: re.Match[str]) -> str:
     return _REPLACED.get(command, command)
 
 
+def _in_base(pattern: re.Pattern[str], text: str) -> str:
+    """A numeral with its base as a subscript, however the base is named."""
+    return pattern.sub(lambda match: f"_{{{_BASES.get(match.group(1).lower(), match.group(1))}}}", text)
+
+
 def _named(match: re.Match[str]) -> str:
-    name = match.group(1)
+    name = match.group(1) or match.group(2)
     return "\\infty" if name in ("infinity", "infty", "oo") else f"\\{name}"
 
 
 def _text_within(match: re.Match[str]) -> str:
     content = match.group(1).strip().strip(".,").lower()
     if content in ("and", "or"):
-        return ","
+        return f" {content} "
     if not content or match.end() == len(match.string.rstrip(" .,;:!")):
         return " "
     return f" {match.group(1)} "

@@ -1,72 +1,95 @@
-"""Exact arithmetic on sums of terms: a rational coefficient times powers of atoms (variables, roots, functions).
+"""Exact arithmetic on sums of terms: a rational coefficient times powers of names and of whole numbers.
 
-Two values with the same normal form are equal; equal ones beyond these rules (identities of functions, say) may
-differ. Everything that could grow is capped, since the expressions are whatever a model wrote.
+It settles rational numbers, roots of rational numbers, and polynomials; everything else is refused and left to whoever
+computes with digits. Everything that could grow is capped, since the expressions are whatever a model wrote.
 """
 
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final, TypeAlias
+
+from ttrl_engine.equivalence.fingerprint import WORKING, Point, Value, exact_key, function_key, zero_key
+from ttrl_engine.equivalence.grammar import Name, NotAnExpressionError, Number, Tree
+
+__all__ = ["NotAnExpressionError", "Sum", "constant", "difference", "key_of", "of_tree", "zero_key_of"]
 
 MAX_TERMS: Final = 64
 MAX_BITS: Final = 4096
 MAX_EXPANDED_POWER: Final = 16
-MAX_EXPONENT_BITS: Final = 256
-MAX_RENDERED: Final = 2000
+MAX_POWER: Final = 64
 
 Term: TypeAlias = tuple[tuple[str, Fraction], ...]
-"""Powers of atoms, sorted by atom; the empty term is 1."""
+"""Powers of names and of whole numbers, sorted; the empty term is 1."""
 Sum: TypeAlias = dict[Term, Fraction]
 """Term -> coefficient, never 0. The empty sum is 0."""
 
-ONE: Final[Term] = ()
-_I: Final[Term] = (("i", Fraction(1)),)
+_ONE: Final[Term] = ()
+_IMAGINARY: Final[Term] = (("i", Fraction(1)),)
+_CONSTANTS: Final = {
+    "e": Decimal(1).exp(WORKING),
+    "\\pi": Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628621"),
+}
 
 
-class NotAnExpressionError(Exception):
-    """The text is no expression of the small grammar, or too large to normalise."""
+def of_tree(tree: Tree) -> Sum:
+    """The normal form. Raises NotAnExpressionError for anything that has none here, or too large a one."""
+    if isinstance(tree, Number):
+        return {_ONE: _checked(tree.value)} if tree.value else {}
+    if isinstance(tree, Name):
+        return {((tree.text, Fraction(1)),): Fraction(1)}
+    values = [of_tree(argument) for argument in tree.arguments]
+    return _combined(tree.operation, values)
 
 
-def render(value: Sum) -> str:
-    """The normal form as text, the same for the same value: `1/2`, `-5*i+6`, `3*13^1/2`.
+def key_of(value: Sum) -> str:
+    """The key of the value: exact for rational numbers, else from its digits. Raises NotAnExpressionError."""
+    if set(value) <= {_ONE, _IMAGINARY}:
+        return exact_key(value.get(_ONE, Fraction(0)), value.get(_IMAGINARY, Fraction(0)))
+    return function_key(_variables(value), lambda point: _evaluated(value, point))
 
-    Raises NotAnExpressionError where the text would be too long.
-    """
-    if not value:
-        return "0"
-    parts = []
-    for term, coefficient in sorted(value.items(), reverse=True):
-        factors = [atom if power == 1 else f"{atom}^{power}" for atom, power in term]
-        parts.append("*".join([str(coefficient), *factors]) if coefficient != 1 or not factors else "*".join(factors))
-    text = "+".join(parts)
-    if len(text) > MAX_RENDERED:  # nested functions of expanded powers would multiply it
-        raise NotAnExpressionError("too long")
-    return text
+
+def zero_key_of(value: Sum) -> str:
+    """The key of the equation `value = 0`. Raises NotAnExpressionError."""
+    return zero_key(_variables(value), lambda point: _evaluated(value, point))
 
 
 def constant(value: Sum) -> Fraction | None:
     """The number an expression is, or None if it is more than a rational number."""
     if not value:
         return Fraction(0)
-    return value[ONE] if set(value) == {ONE} else None
+    return value[_ONE] if set(value) == {_ONE} else None
 
 
 def difference(a: Sum, b: Sum) -> Sum:
     """a - b."""
-    return add(a, b, -1)
+    return _add(a, b, -1)
 
 
-def one_atom(name: str) -> Sum:
-    """A variable, a function of something, or anything else taken as one."""
-    return {((name, Fraction(1)),): Fraction(1)}
-
-
-def from_digits(text: str) -> Sum:
-    """The number an unsigned decimal text names."""
-    value = Fraction(text)
-    return {ONE: value} if value else {}
+def _combined(operation: str, values: list[Sum]) -> Sum:
+    if operation == "+":
+        total: Sum = {}
+        for value in values:
+            total = _add(total, value, 1)
+        return total
+    match operation, values:
+        case "*", [a, b]:
+            return _multiply(a, b)
+        case "-", [a]:
+            return {term: -coefficient for term, coefficient in a.items()}
+        case "/", [a, b]:
+            return _multiply(a, _invert(b))
+        case "mixed", [a, b]:
+            return _mixed(a, b)
+        case "^", [a, b]:
+            return _raised(a, b)
+        case "root", [a, b]:
+            degree = constant(b)
+            if degree is not None and degree.denominator == 1 and 2 <= degree <= MAX_POWER:
+                return _raised(a, {_ONE: 1 / degree})
+    raise NotAnExpressionError(f"{operation} is not settled exactly")
 
 
 def _checked(value: Fraction) -> Fraction:
@@ -75,8 +98,7 @@ def _checked(value: Fraction) -> Fraction:
     return value
 
 
-def add(a: Sum, b: Sum, sign: int) -> Sum:
-    """a + sign * b. Like all that follow, raises NotAnExpressionError where the result would be too large."""
+def _add(a: Sum, b: Sum, sign: int) -> Sum:
     total = dict(a)
     for term, coefficient in b.items():
         value = _checked(total.pop(term, Fraction(0)) + sign * coefficient)
@@ -87,8 +109,7 @@ def add(a: Sum, b: Sum, sign: int) -> Sum:
     return total
 
 
-def multiply(a: Sum, b: Sum) -> Sum:
-    """a * b, multiplied out."""
+def _multiply(a: Sum, b: Sum) -> Sum:
     if len(a) * len(b) > MAX_TERMS:
         raise NotAnExpressionError("too many terms")
     total: Sum = {}
@@ -97,10 +118,7 @@ def multiply(a: Sum, b: Sum) -> Sum:
             powers = dict(left)
             for atom, power in right:
                 powers[atom] = powers.get(atom, Fraction(0)) + power
-            for term, coefficient in _term(powers, _checked(left_coefficient * right_coefficient)).items():
-                value = _checked(total.pop(term, Fraction(0)) + coefficient)
-                if value:
-                    total[term] = value
+            total = _add(total, _term(powers, _checked(left_coefficient * right_coefficient)), 1)
     return total
 
 
@@ -108,13 +126,15 @@ def _term(powers: dict[str, Fraction], coefficient: Fraction) -> Sum:
     """One term in normal form: whole powers of numbers move into the coefficient, i^2 becomes -1."""
     kept = {}
     for atom, power in powers.items():
-        if power.numerator.bit_length() + power.denominator.bit_length() > MAX_EXPONENT_BITS:
+        if abs(power.numerator) > MAX_POWER or power.denominator > MAX_POWER:
             raise NotAnExpressionError("exponent too large")
         if atom.isdigit():
             whole = power.numerator // power.denominator
             coefficient = _checked(coefficient * _whole_power(Fraction(int(atom)), whole))
             power -= whole
-        elif atom == "i" and power.denominator == 1:
+        elif atom == "i":
+            if power.denominator != 1:
+                raise NotAnExpressionError("a root of i")
             coefficient *= (1, 1, -1, -1)[int(power % 4)]
             power = power % 2
         if power:
@@ -122,25 +142,21 @@ def _term(powers: dict[str, Fraction], coefficient: Fraction) -> Sum:
     return {tuple(sorted(kept.items())): coefficient} if coefficient else {}
 
 
-def invert(value: Sum) -> Sum:
-    """1 / value."""
+def _invert(value: Sum) -> Sum:
     if not value:
         raise NotAnExpressionError("division by zero")
-    if len(value) == 1:
-        ((term, coefficient),) = value.items()
-        return _term({atom: -power for atom, power in term}, 1 / coefficient)
-    # A sum in a denominator stays one atom, scaled so that 1/(2x+2) and (1/2)/(x+1) agree.
-    leading = value[max(value)]
-    scaled = {term: coefficient / leading for term, coefficient in value.items()}
-    return {((f"({render(scaled)})", Fraction(-1)),): 1 / leading}
+    if len(value) > 1:
+        raise NotAnExpressionError("a sum in a denominator")
+    ((term, coefficient),) = value.items()
+    return _term({atom: -power for atom, power in term}, 1 / coefficient)
 
 
-def mixed(whole: Sum, part: Sum) -> Sum:
+def _mixed(whole: Sum, part: Sum) -> Sum:
     """A whole number beside a proper fraction, read as their sum; anything else as a product."""
     number, share = constant(whole), constant(part)
     if number is None or share is None or not 0 < share < 1:
-        return multiply(whole, part)
-    return {ONE: number + share if number >= 0 else number - share}
+        return _multiply(whole, part)
+    return {_ONE: number + share if number >= 0 else number - share}
 
 
 def _whole_power(base: Fraction, exponent: int) -> Fraction:
@@ -150,26 +166,32 @@ def _whole_power(base: Fraction, exponent: int) -> Fraction:
     return Fraction(base**exponent)
 
 
-def raised(base: Sum, exponent: Sum) -> Sum:
-    """base ** exponent. A sum is multiplied out for small whole exponents, and one atom otherwise."""
+def _raised(base: Sum, exponent: Sum) -> Sum:
+    """base ** exponent. A sum is multiplied out for small whole exponents; roots of products of names are refused."""
     power = constant(exponent)
     if power is None:
-        return one_atom(f"({render(base)})^({render(exponent)})")
+        raise NotAnExpressionError("an exponent that is no number")
     number = constant(base)
     if number is not None:
         whole = power.denominator == 1 and number != 0
-        return {ONE: _whole_power(number, int(power))} if whole else _radical(number, power)
-    if power.denominator == 1 and 0 <= power <= MAX_EXPANDED_POWER and len(base) > 1:
-        result: Sum = {ONE: Fraction(1)}
+        return {_ONE: _whole_power(number, int(power))} if whole else _radical(number, power)
+    if len(base) > 1:
+        if power.denominator != 1 or not 0 <= power <= MAX_EXPANDED_POWER:
+            raise NotAnExpressionError("no power of a sum")
+        result: Sum = {_ONE: Fraction(1)}
         for _ in range(int(power)):
-            result = multiply(result, base)
+            result = _multiply(result, base)
         return result
-    if len(base) == 1:
-        ((term, coefficient),) = base.items()
-        scaled = _term({atom: own * power for atom, own in term}, Fraction(1))
-        if power.denominator == 1 or coefficient > 0:
-            return multiply(scaled, raised({ONE: coefficient}, {ONE: power}))
-    return {((f"({render(base)})", power),): Fraction(1)}
+    ((term, coefficient),) = base.items()
+    if power.denominator != 1 and (coefficient < 0 or not _is_one_name(term)):
+        # sqrt(x^2) is not x, and sqrt(xy) is not sqrt(x) sqrt(y), where these are negative.
+        raise NotAnExpressionError("a root of a product")
+    scaled = _term({atom: own * power for atom, own in term}, Fraction(1))
+    return _multiply(scaled, _raised({_ONE: coefficient}, {_ONE: power}))
+
+
+def _is_one_name(term: Term) -> bool:
+    return len(term) == 1 and term[0][1] == 1 and not term[0][0].isdigit()
 
 
 def _radical(number: Fraction, power: Fraction) -> Sum:
@@ -179,11 +201,14 @@ def _radical(number: Fraction, power: Fraction) -> Sum:
             raise NotAnExpressionError("zero to no positive power")
         return {}
     if number < 0:
+        positive = _radical(-number, power)
         if power.denominator == 2:
-            return multiply(raised({_I: Fraction(1)}, {ONE: Fraction(power.numerator)}), _radical(-number, power))
-        return {((f"({number})", power),): Fraction(1)}
+            return _multiply(_term({"i": Fraction(power.numerator)}, Fraction(1)), positive)
+        if power.denominator % 2 == 0:
+            raise NotAnExpressionError("an even root of a negative number")
+        return positive if power.numerator % 2 == 0 else {term: -value for term, value in positive.items()}
     result = _term(_prime_powers(number.numerator, power), Fraction(1))
-    return multiply(result, _term(_prime_powers(number.denominator, -power), Fraction(1)))
+    return _multiply(result, _term(_prime_powers(number.denominator, -power), Fraction(1)))
 
 
 def _prime_powers(number: int, power: Fraction) -> dict[str, Fraction]:
@@ -201,3 +226,44 @@ def _prime_powers(number: int, power: Fraction) -> dict[str, Fraction]:
     if number > 1:
         powers[str(number)] = powers.get(str(number), Fraction(0)) + power
     return powers
+
+
+def _variables(value: Sum) -> list[str]:
+    names = {atom for term in value for atom, _ in term if not atom.isdigit()} - _CONSTANTS.keys()
+    fractional = any(power.denominator != 1 for term in value for atom, power in term if atom in names)
+    if fractional and "i" in names:
+        raise NotAnExpressionError("complex roots of variables")
+    return sorted(names - {"i"})
+
+
+def _evaluated(value: Sum, point: Point) -> Value:
+    """The value at a point; a sum that is nothing but the error of its terms is 0."""
+    parts = {False: Decimal(0), True: Decimal(0)}
+    size = Decimal(0)
+    for term, coefficient in value.items():
+        product = _decimal(coefficient)
+        imaginary = False
+        for atom, power in term:
+            if atom == "i":
+                imaginary = not imaginary
+                continue
+            factor, rotated = _power_of(atom, power, point)
+            product = WORKING.multiply(product, factor)
+            imaginary = imaginary or rotated
+        parts[imaginary] = WORKING.add(parts[imaginary], product)
+        size = max(size, product.copy_abs())
+    least = WORKING.scaleb(size, -45)
+    real, rest = (part if part.copy_abs() > least else Decimal(0) for part in (parts[False], parts[True]))
+    return real, rest
+
+
+def _power_of(atom: str, power: Fraction, point: Point) -> tuple[Decimal, bool]:
+    """A factor's value, and whether it is not real: an even root of a negative number."""
+    base = Decimal(int(atom)) if atom.isdigit() else _CONSTANTS.get(atom) or point[atom]
+    size = WORKING.power(base.copy_abs(), _decimal(power))
+    negative = base < 0 and power.numerator % 2 == 1
+    return (size.copy_negate() if negative else size), base < 0 and power.denominator % 2 == 0
+
+
+def _decimal(value: Fraction) -> Decimal:
+    return WORKING.divide(Decimal(value.numerator), Decimal(value.denominator))

@@ -1,7 +1,14 @@
 """Answers that are one number: with or without unit, currency, percent sign and thousands separators.
 
-Whole numbers are compared exactly. Others are rounded, from their exact rational value, to 6 significant digits but
-never coarser than 0.01: a grid keeps sameness transitive, which a distance below 1e-6 would not.
+Numbers are the same that lie on the same point of a grid, for a grid keeps sameness transitive, which a distance would
+not. Without a tolerance whole numbers are compared exactly, and others are rounded, from their exact rational value,
+to 6 significant digits but never coarser than 0.01. With a tolerance t the points are the multiples of the largest
+1, 2 or 5 times a power of ten within t of the number. Two numbers that are the same then differ by at most t of the
+larger; round numbers lie in the middle of what is the same as them; two close numbers on both sides of the middle
+between two points stay different.
+
+Units are ignored unless one is given. Then a number without a unit counts as having it, another unit makes another
+answer, and metric prefixes are converted exactly (see `units`).
 """
 
 from __future__ import annotations
@@ -12,9 +19,10 @@ from typing import Final
 
 from ttrl_engine.config import TaskKind
 from ttrl_engine.problems import Problem
-from ttrl_engine.tasks import expression, latex, normal_form
+from ttrl_engine.tasks import expression, latex, normal_form, units
 from ttrl_engine.tasks.base import Extraction
-from ttrl_engine.tasks.final_answer import find_answer, show
+from ttrl_engine.tasks.final_answer import find_answer
+from ttrl_engine.tasks.keyed import KeyedTask
 
 NOT_ONE_NUMBER = "not one number"
 
@@ -35,36 +43,50 @@ _UNIT_AFTER = re.compile(r"^([-+]?[\d.,'_ ]{1,200}?(?:/\d{1,100})?)\s{0,3}[^\W\d
 _CURRENCY_BEFORE = re.compile(r"^([-+]?)\s{0,2}(?:USD|EUR|GBP|Rs\.?|¥|₹)\s{0,2}", re.IGNORECASE)
 
 
-class NumberTask:
-    """Implements `Task` for single numbers."""
+class NumberTask(KeyedTask):
+    """Implements `Task` for single numbers. `tolerance` is relative; see the module for both options."""
 
     kind: TaskKind = "number"
-    default_suffix = "\nPlease reason step by step, and put your final answer, one number, within \\boxed{}."
+
+    def __init__(self, unit: str | None = None, tolerance: float | None = None, *, boxed_only: bool = False) -> None:
+        self.unit = unit
+        self._unit = units.read_unit(unit) if unit is not None else None
+        # By its shortest decimal, as it was written: 0.01 is a hundredth and not the nearest binary fraction.
+        self._tolerance = None if tolerance is None else Fraction(str(tolerance))
+        self._boxed_only = boxed_only
+
+    @property
+    def default_suffix(self) -> str:
+        """The instruction, with the unit."""
+        what = "one number" if self.unit is None else f"one number in {self.unit}"
+        return f"\nPlease reason step by step, and put your final answer, {what}, within \\boxed{{}}."
 
     def extract(self, text: str, _problem: Problem, /, *, truncated: bool = False) -> Extraction:
         """The last boxed number, else a stated one; text that is not one number is no answer."""
-        found = find_answer(text, truncated=truncated)
+        found = find_answer(text, truncated=truncated, boxed_only=self._boxed_only)
         if found.raw is not None and parse_number(found.raw) is None:
             return Extraction(None, NOT_ONE_NUMBER)
         return found
 
     def canonical(self, raw: str, _problem: Problem, /) -> str:
-        """The number on the grid as `n` or `n/d`; text that is not a number is its own class."""
-        return number_key(raw)
-
-    def equivalent(self, a: str, b: str, _problem: Problem, /) -> bool:
-        """Whether both lie on the same point of the grid."""
-        return a == b or number_key(a) == number_key(b)
-
-    def display(self, raw: str) -> str:
-        """The answer as written, on one line."""
-        return show(raw)
+        """The number on the grid as `n` or `n/d`, with its unit where that is another one than was asked for; text
+        that is not a number is its own class."""
+        value = parse_number(raw)
+        if value is None:
+            return "text " + " ".join(raw.split())
+        if self._unit is None:
+            return str(_on_grid(value, self._tolerance))
+        given = units.unit_of(raw)
+        scale = Fraction(1) if given is None else given.scale_to(self._unit)
+        if scale is None:
+            return f"{_on_grid(value, self._tolerance)} {given}"
+        return str(_on_grid(value * scale, self._tolerance))
 
 
 def number_key(raw: str) -> str:
-    """The key of a number; total."""
+    """The key of a number without options; total."""
     value = parse_number(raw)
-    return "text " + " ".join(raw.split()) if value is None else str(_on_grid(value))
+    return "text " + " ".join(raw.split()) if value is None else str(_on_grid(value, None))
 
 
 def parse_number(raw: str) -> Fraction | None:
@@ -107,12 +129,21 @@ def _value(text: str) -> Fraction | None:
         return None
 
 
-def _on_grid(value: Fraction) -> Fraction:
-    if value.denominator == 1:
+def _on_grid(value: Fraction, tolerance: Fraction | None) -> Fraction:
+    """The point of the grid nearest to the value."""
+    if value == 0 or (tolerance is None and value.denominator == 1):
         return value
-    # 10 ** exponent <= |value|, by digit counts: no float, so no overflow at either end.
-    exponent = len(str(abs(value.numerator))) - len(str(value.denominator))
-    if abs(value) < Fraction(10) ** exponent:
-        exponent -= 1
-    step = min(Fraction(10) ** (exponent - _SIGNIFICANT_DIGITS + 1), _COARSEST)
+    if tolerance is None:
+        step = min(_power_of_ten(abs(value)) / 10 ** (_SIGNIFICANT_DIGITS - 1), _COARSEST)
+    else:
+        widest = abs(value) * tolerance
+        power = _power_of_ten(widest)
+        step = max(factor * power for factor in (1, 2, 5) if factor * power <= widest)
     return round(value / step) * step
+
+
+def _power_of_ten(value: Fraction) -> Fraction:
+    """The largest power of ten that is at most a positive value; by digit counts, so that no float overflows."""
+    exponent = len(str(value.numerator)) - len(str(value.denominator))
+    power = Fraction(10) ** exponent
+    return power / 10 if value < power else power

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ttrl_engine.upload.draft import Draft, DraftStats, validate
-from ttrl_engine.upload.kinds import guess_kind
+from ttrl_engine.upload.kinds import guess_answers
 from ttrl_engine.upload.mapping import ColumnMapping, guess_mapping
 from ttrl_engine.upload.reading import FORMATS, read_table
 from ttrl_engine.upload.table import DEFAULT_MAX_BYTES, MAX_ROWS, Issue, Severity, Table
@@ -18,7 +18,7 @@ __all__ = [
     "Issue",
     "Severity",
     "Table",
-    "guess_kind",
+    "guess_answers",
     "guess_mapping",
     "read_table",
     "validate",

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
 
-from ttrl_engine.config import TaskKind
+from ttrl_engine.config import AnswerConfig
 from ttrl_engine.problems import Problem, ProblemSet
+from ttrl_engine.tasks import task_for
 from ttrl_engine.tasks.final_answer import find_boxed
-from ttrl_engine.upload.kinds import guess_kind, unreadable_reference
+from ttrl_engine.upload.kinds import guess_answers, unreadable_reference
 from ttrl_engine.upload.mapping import ColumnMapping, choice_columns
 from ttrl_engine.upload.options import position_to_letter, read_options
 from ttrl_engine.upload.table import Issue, IssueLog, Table
@@ -60,8 +61,10 @@ class _Taken:
     num_duplicates: int = 0
 
 
-def validate(table: Table, mapping: ColumnMapping, kind: TaskKind | None = None, name: str = "problems") -> Draft:
-    """Check every row. A `kind` that is given is kept; else it is guessed.
+def validate(
+    table: Table, mapping: ColumnMapping, answers: AnswerConfig | None = None, name: str = "problems"
+) -> Draft:
+    """Check every row. `answers` is what a person said of them; without a kind it is guessed.
 
     Rows left out (error): no text, more than 20,000 characters. Duplicates, the same but for white space, are kept
     once, at their first row. Problems without an id are named by their row.
@@ -85,11 +88,14 @@ def validate(table: Table, mapping: ColumnMapping, kind: TaskKind | None = None,
         if not any(issue.severity == "error" for issue in log.issues()):
             log.add(None, "error", "The file holds no problem.", "no problem")
         return Draft(None, log.issues(), stats)
-    decided = kind or guess_kind(taken.problems, taken.references)
+    said = answers or AnswerConfig()
+    decided = said.over(guess_answers(taken.problems, taken.references)) if said.kind is None else said
     references = _checked_references(taken, decided, log)
     if len(taken.problems) < 2:
         log.add(None, "warning", "There is only one problem; a run needs at least two.", "few")
-    problem_set = ProblemSet(name[:120], decided, tuple(taken.problems), references)
+    assert decided.kind is not None
+    rule = decided.model_copy(update={"kind": None})
+    problem_set = ProblemSet(name[:120], decided.kind, tuple(taken.problems), references, rule)
     return Draft(problem_set, log.issues(), stats)
 
 
@@ -182,11 +188,14 @@ def _gives_away(prompt: str, reference: str) -> bool:
     return False
 
 
-def _checked_references(taken: _Taken, kind: TaskKind, log: IssueLog) -> dict[str, str]:
-    references = position_to_letter(taken.problems, taken.references, log) if kind == "choice" else taken.references
+def _checked_references(taken: _Taken, answers: AnswerConfig, log: IssueLog) -> dict[str, str]:
+    references = taken.references
+    if answers.kind == "choice":
+        references = position_to_letter(taken.problems, references, log)
+    task = task_for(answers)
     for problem in taken.problems:
         reference = references.get(problem.id)
-        fault = unreadable_reference(kind, reference, problem) if reference is not None else None
+        fault = unreadable_reference(task, reference, problem) if reference is not None else None
         if fault is not None:
             number = taken.rows[problem.id]
             why = f"Row {number}: the reference answer {str(reference)[:40]!r} {fault}, so no answer can equal it."

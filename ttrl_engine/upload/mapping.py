@@ -37,7 +37,7 @@ _CHOICES: Final = ("choices", "options", "choices_text", "options_text", "answer
 _OPTION_COLUMNS: Final = (
     "{letter}", "option_{letter}", "choice_{letter}", "option_{number}", "choice_{number}", "op{letter}",
 )  # fmt: skip
-_LETTERS: Final = "ABCDEFGHIJ"
+_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SAMPLE_ROWS: Final = 200
 # A list of columns in one text, so that a choice of columns fits the same control as one column.
 _JOIN: Final = ", "

@@ -13,7 +13,7 @@ from ttrl_engine.upload.cells import cell_text
 from ttrl_engine.upload.table import IssueLog
 
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
-_LETTERED = re.compile(r"^\s{0,5}\(?[A-J][).:]\s{1,5}")
+_LETTERED = re.compile(r"^\s{0,5}\(?[A-Z][).:]\s{1,5}")
 _SEPARATORS: Final = ("\n", "|", ";")
 
 

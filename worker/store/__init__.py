@@ -6,8 +6,10 @@ from pathlib import Path
 
 from worker.folders import DATABASE, make_data_folder
 from worker.store.comparisons import Comparisons
+from worker.store.deliveries import Deliveries
 from worker.store.elections import Elections
 from worker.store.evaluations import Evaluations
+from worker.store.exports import Exports
 from worker.store.journal import Journal
 from worker.store.metrics import MetricSeries
 from worker.store.preferences import Preferences
@@ -15,6 +17,7 @@ from worker.store.problem_sets import ProblemSets
 from worker.store.recording import Recording
 from worker.store.run_files import RunFiles
 from worker.store.runs import Runs
+from worker.store.tables import Tables
 
 __all__ = ["Store", "open_store"]
 
@@ -27,6 +30,9 @@ class Store(
     Evaluations,
     Journal,
     Comparisons,
+    Exports,
+    Deliveries,
+    Tables,
     RunFiles,
     Recording,
     Preferences,

@@ -21,8 +21,9 @@ class Evaluations(Connected):
     def scores(self, run_id: int, step: int, split: str, problem_set: str) -> list[ScoreRow]:
         """How each problem did in one evaluation."""
         found = self.rows(
-            "SELECT problem_id, num_samples, num_correct, maj_answer, maj_correct FROM scores"
-            " WHERE run_id = ? AND step = ? AND split = ? AND problem_set = ? ORDER BY problem_id",
+            "SELECT problem_id, num_samples, num_correct, maj_answer, maj_correct, num_unparsed, num_truncated,"
+            " mean_length FROM scores WHERE run_id = ? AND step = ? AND split = ? AND problem_set = ?"
+            " ORDER BY problem_id",
             (run_id, step, split, problem_set),
         )
         return [ScoreRow(**{**dict(row), "maj_correct": bool(row["maj_correct"])}) for row in found]

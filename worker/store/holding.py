@@ -157,11 +157,12 @@ def fence(connection: sqlite3.Connection, claim: Claim) -> JobState:
 
 
 def bump_scopes(connection: sqlite3.Connection, job_id: int) -> None:
-    """Inside a transaction: mark the job's run, or the run it compares, as changed."""
+    """Inside a transaction: mark the job's run, or the run it compares or exports, as changed."""
     connection.execute(
         "INSERT INTO changes (scope, count)"
         " SELECT id, 1 FROM (SELECT id FROM runs WHERE job_id = :job UNION"
-        " SELECT run_id FROM comparisons WHERE job_id = :job) WHERE true"
+        " SELECT run_id FROM comparisons WHERE job_id = :job UNION"
+        " SELECT run_id FROM exports WHERE job_id = :job) WHERE true"
         " ON CONFLICT (scope) DO UPDATE SET count = count + 1",
         {"job": job_id},
     )

@@ -19,12 +19,14 @@ jobs.error_kind, jobs.error_message, jobs.error_hint, jobs.error_trace, jobs.res
 NUM_JOB_COLUMNS = JOB_COLUMNS.count(",") + 1
 
 _SELECT = f"""
-SELECT {JOB_COLUMNS}, COALESCE(runs.id, comparisons.id),
-  COALESCE(runs.name, 'Comparison ' || comparisons.id || ' of run ' || comparisons.run_id)
+SELECT {JOB_COLUMNS}, COALESCE(runs.id, comparisons.id, exports.id),
+  COALESCE(runs.name, 'Comparison ' || comparisons.id || ' of run ' || comparisons.run_id,
+    'Merged model of run ' || exports.run_id)
 FROM jobs LEFT JOIN runs ON runs.job_id = jobs.id LEFT JOIN comparisons ON comparisons.job_id = jobs.id
+LEFT JOIN exports ON exports.job_id = jobs.id
 """  # noqa: S608 (our own columns)
 
-# Comparisons are placed before the runs that wait, see `insert_job`.
+# Comparisons and exports are placed before the runs that wait, see `insert_job`.
 _ORDER = " ORDER BY jobs.position, jobs.id"
 _BY_ID = _SELECT + " WHERE jobs.id = ?"
 _QUEUED = _SELECT + " WHERE jobs.state = 'queued'" + _ORDER
@@ -44,7 +46,10 @@ _OF_AN_ENDING = (
     "gpu",
 )
 
-_SCOPES = "SELECT id FROM runs WHERE job_id = :job UNION SELECT run_id FROM comparisons WHERE job_id = :job"
+_SCOPES = (
+    "SELECT id FROM runs WHERE job_id = :job UNION SELECT run_id FROM comparisons WHERE job_id = :job"
+    " UNION SELECT run_id FROM exports WHERE job_id = :job"
+)
 
 
 class NoSuchJobError(StudioError):
@@ -224,16 +229,16 @@ def move(connection: sqlite3.Connection, job_id: int, after: JobState, reason: s
 
 
 def insert_job(connection: sqlite3.Connection, kind: JobKind) -> int:
-    """A new job at the end of the queue; a comparison before the first run that waits, since it is short.
+    """A new job at the end of the queue; a comparison or an export before the first run that waits: they are short.
 
-    A person sits before the screen and waits for a comparison, nobody for the next of several runs.
+    A person sits before the screen and waits for these, nobody for the next of several runs.
     """
     cursor = connection.execute(
         "INSERT INTO jobs (kind, state, position, created_at) VALUES (?, 'queued', ?, ?)",
         (kind, _last_position(connection) + 1.0, now()),
     )
     job_id = int(cursor.lastrowid or 0)
-    if kind == "compare":
+    if kind != "run":
         waiting = connection.execute(_WAITING).fetchall()
         order = [row["id"] for row in waiting if row["id"] != job_id]
         place = next((i for i, row in enumerate(waiting) if row["kind"] == "run"), len(order))

@@ -7,7 +7,9 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ttrl_engine.config import AnswerConfig
 from ttrl_engine.errors import DataError
+from ttrl_engine.patterns import require_fast
 from ttrl_engine.problems import Problem, ProblemSet
 from worker.rows import ProblemRow, ProblemSetRow
 from worker.store.connection import Connected, now
@@ -32,6 +34,7 @@ class ProblemSets(Connected):
         self, problem_set: ProblemSet, source: str, notes: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> str:
         """Store the set and return its id. The same content gives the same id and is stored once."""
+        _check(problem_set.rule)
         set_id = problem_set.content_hash
         head = (set_id, problem_set.name, problem_set.kind, len(problem_set.problems), problem_set.num_references)
         notes_json = json.dumps(dict(notes) if isinstance(notes, Mapping) else {"notes": list(notes or ())})
@@ -39,11 +42,14 @@ class ProblemSets(Connected):
             with self.writing() as connection:
                 known = connection.execute("UPDATE problem_sets SET archived = 0 WHERE id = ?", (set_id,)).rowcount
                 if known:
+                    if problem_set.rule != AnswerConfig():  # chosen with this upload; none given takes none away
+                        rule = (_rule_json(problem_set.rule), set_id)
+                        connection.execute("UPDATE problem_sets SET rule_json = ? WHERE id = ?", rule)
                     return set_id
                 connection.execute(
                     "INSERT INTO problem_sets (id, name, kind, num_problems, num_references, source, created_at,"
-                    " notes_json) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*head, source, now(), notes_json),
+                    " notes_json, rule_json) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*head, source, now(), notes_json, _rule_json(problem_set.rule)),
                 )
                 connection.executemany(
                     "INSERT INTO problems (set_id, idx, problem_id, prompt, reference, choices_json)"
@@ -81,6 +87,7 @@ class ProblemSets(Connected):
             kind=head.kind,
             problems=tuple(Problem(row.problem_id, row.prompt, row.choices) for row in rows),
             references={row.problem_id: row.reference for row in rows if row.reference is not None},
+            rule=head.rule,
         )
 
     def problems_page(self, set_id: str, offset: int = 0, limit: int = 50, query: str = "") -> list[ProblemRow]:
@@ -101,10 +108,38 @@ class ProblemSets(Connected):
         with self.writing() as connection:
             connection.execute("UPDATE problem_sets SET archived = ? WHERE id = ?", (int(archived), set_id))
 
+    def save_rule(self, set_id: str, rule: AnswerConfig) -> None:
+        """Keep what a person says about the answers of a set, for runs from now on.
+
+        Runs that were started keep theirs, which is frozen in their config. Raises DataError without the set, and
+        ConfigError for a rule that cannot be used.
+        """
+        _check(rule)
+        with self.writing() as connection:
+            changed = connection.execute(
+                "UPDATE problem_sets SET rule_json = ? WHERE id = ?", (_rule_json(rule), set_id)
+            ).rowcount
+            if not changed:
+                raise DataError(f"There is no problem set {set_id!r}. It may have been removed; upload it again.")
+
     def problem(self, set_id: str, problem_id: str) -> ProblemRow | None:
         """One problem by the id it has in its set."""
         row = self.row("SELECT * FROM problems WHERE set_id = ? AND problem_id = ?", (set_id, problem_id))
         return None if row is None else _problem_row(row)
+
+
+def rule_from(rule_json: str) -> AnswerConfig:
+    """The rule of a set from the column `rule_json`."""
+    return AnswerConfig.model_validate_json(rule_json)
+
+
+def _check(rule: AnswerConfig) -> None:
+    if rule.pattern is not None:
+        require_fast(rule.pattern)
+
+
+def _rule_json(rule: AnswerConfig) -> str:
+    return rule.model_dump_json(exclude_defaults=True)
 
 
 def _search(set_id: str, query: str) -> dict[str, Any]:
@@ -120,4 +155,5 @@ def _problem_row(row: sqlite3.Row) -> ProblemRow:
 def _problem_set_row(row: sqlite3.Row) -> ProblemSetRow:
     values = dict(row)
     notes = json.loads(values.pop("notes_json"))
-    return ProblemSetRow(**{**values, "archived": bool(values["archived"])}, notes=notes)
+    rule = rule_from(values.pop("rule_json"))
+    return ProblemSetRow(**{**values, "archived": bool(values["archived"])}, notes=notes, rule=rule)

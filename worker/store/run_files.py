@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-import zlib
 from pathlib import Path
 from typing import Any
 
+from ttrl_engine.revote import read_rollouts
 from worker.folders import comparison_folder, run_folder
 from worker.store.connection import Connected
 
@@ -32,22 +30,8 @@ class RunFiles(Connected):
         return tail(comparison_folder(self.data_dir, comparison_id) / "log.txt", lines)
 
     def rollouts(self, run_id: int, step: int, problem_id: str | None = None) -> list[dict[str, Any]]:
-        """The rollouts of one step, of one problem if named; empty where the file is gone or not there yet.
-
-        A line has problem_id, index, text, answer, class_index, reward, length, finish, trained, logprob.
-        """
-        path = run_folder(self.data_dir, run_id) / "rollouts" / f"step-{int(step):06d}.jsonl.gz"
-        found: list[dict[str, Any]] = []
-        try:
-            with gzip.open(path, "rt", encoding="utf-8", errors="replace") as lines:
-                for line in lines:
-                    rollout = json.loads(line)
-                    if problem_id is None or rollout.get("problem_id") == problem_id:
-                        found.append(rollout)
-        except (OSError, EOFError, zlib.error, ValueError):
-            # Absent, or cut off by a kill: what could be read is what there is.
-            return found
-        return found
+        """The rollouts of one step, of one problem if named; see `ttrl_engine.revote.read_rollouts`."""
+        return read_rollouts(run_folder(self.data_dir, run_id), int(step), problem_id)
 
     def rollout_steps(self, run_id: int) -> list[int]:
         """The steps whose rollouts are on disk."""

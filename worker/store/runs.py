@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import PurePosixPath
 
-from ttrl_engine.config import RunConfig
+from ttrl_engine.config import AnswerConfig, RunConfig
 from ttrl_engine.errors import ConfigError, DataError, StudioError
+from ttrl_engine.patterns import require_fast
 from worker.rows import EvaluationRow, JobRow, RunRow, RunSummary
 from worker.store.connection import Connected, now
 from worker.store.jobs import JOB_COLUMNS, NUM_JOB_COLUMNS, insert_job, job_row
+from worker.store.problem_sets import rule_from
 
 _RUN_COLUMNS = """
 runs.id, runs.client_id, runs.name, runs.config_json, runs.config_digest, runs.set_id, problem_sets.name AS set_name,
@@ -28,6 +30,7 @@ JOIN problem_sets ON problem_sets.id = runs.set_id
 """  # noqa: S608 (our own columns)
 _BY_ID = _SELECT + " WHERE runs.id = ?"
 _BY_JOB = _SELECT + " WHERE runs.job_id = ?"
+_MADE_FROM = _SELECT + " WHERE runs.parent_run_id = ? ORDER BY runs.id DESC"
 _NEWEST = _SELECT + " WHERE runs.archived <= ? ORDER BY runs.id DESC LIMIT ?"
 
 VERSIONED = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "vllm", "ttrl-studio")
@@ -47,18 +50,31 @@ class Runs(Connected):
     ) -> int:
         """Freeze a run and put it at the end of the queue; returns its id. The same `client_id` gives the same run.
 
+        What the config leaves open about answers is taken from the problem set now, so that a rule saved later does
+        not reach this run.
+
         Only the rows: whoever calls this rings the doorbell afterwards (`jobs.JobDesk.submit_run` does both).
         """
         if not client_id or len(client_id) > 200:
             raise ConfigError("A run needs a client id of 1 to 200 characters, so that starting twice starts once.")
+        if config.answers.pattern is not None:
+            require_fast(config.answers.pattern)
         with self.writing() as connection:
             known = connection.execute("SELECT id FROM runs WHERE client_id = ?", (client_id,)).fetchone()
             if known is not None:
                 return int(known["id"])
-            chosen = connection.execute("SELECT name FROM problem_sets WHERE id = ?", (problem_set_id,)).fetchone()
+            chosen = connection.execute(
+                "SELECT name, kind, rule_json FROM problem_sets WHERE id = ?", (problem_set_id,)
+            ).fetchone()
             if chosen is None:
                 raise DataError(f"There is no problem set {problem_set_id!r}. Pick one of the list or upload it again.")
-            named = config.model_copy(update={"name": config.name.strip() or default_name(config, chosen["name"])})
+            rule = rule_from(chosen["rule_json"]).over(AnswerConfig(kind=chosen["kind"]))
+            named = config.model_copy(
+                update={
+                    "name": config.name.strip() or default_name(config, chosen["name"]),
+                    "answers": config.answers.over(rule),
+                }
+            )
             row = {
                 "job_id": insert_job(connection, "run"),
                 "client_id": client_id,
@@ -95,6 +111,10 @@ class Runs(Connected):
     def runs(self, archived: bool = False, limit: int = 200) -> list[RunRow]:
         """Runs, newest first; archived ones only if asked for."""
         return [_run_row(row) for row in self.rows(_NEWEST, (int(archived), limit))]
+
+    def children(self, run_id: int) -> list[RunRow]:
+        """Runs that were made from this one, newest first, archived ones included."""
+        return [_run_row(row) for row in self.rows(_MADE_FROM, (run_id,))]
 
     def summaries(self, run_ids: Sequence[int]) -> dict[int, RunSummary]:
         """The few numbers a list shows of each run."""

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from ttrl_engine.config import AnswerConfig
 from ttrl_engine.problems import Problem
-from ttrl_engine.upload import ColumnMapping, Issue, Table, guess_kind, guess_mapping, read_table, validate
+from ttrl_engine.upload import ColumnMapping, Issue, Table, guess_answers, guess_mapping, read_table, validate
 
 
 def table_of(*rows: dict[str, str]) -> Table:
@@ -146,22 +147,27 @@ def test_a_fault_in_every_row_stays_readable():
     [
         (["1", "2.5", "-3", "1,000"], "number"), (["1", r"\frac{1}{2}"], "math"), (["x+1", "3"], "math"), (["A", "C",
          "(B)"], "choice"),
-        ([], "math"), (["Paris"], "math"), (["50%", "$3"], "number"),
+        ([], "math"), (["Paris"], "text"), (["50%", "$3"], "number"), (["yes", "No", "yes"], "decision"),
+        (["True", "false"], "decision"),
+        (["New York", "Lima", "Rome", r"\frac{1}{2}"], "math"), (["left", "right"] * 4, "decision"),
+        (["left", "right"], "text"), (["x", "y"], "math"), (["x+1", "no solution"], "math"),
     ],
 )  # fmt: skip
 def test_the_kind_follows_from_the_references(answers, kind):
     problems = [Problem(str(i), "What?") for i in range(len(answers))]
-    assert guess_kind(problems, {str(i): answer for i, answer in enumerate(answers)}) == kind
+    assert guess_answers(problems, {str(i): answer for i, answer in enumerate(answers)}).kind == kind
 
 
 def test_the_kind_follows_from_options_where_there_are_no_references():
-    assert guess_kind([Problem("1", "Which?", ("a", "b"))], {}) == "choice"
-    assert guess_kind([Problem("1", "Which?\nA. red\nB. green")], {}) == "choice"
-    assert guess_kind([Problem("1", "A man has 3 hats. How many?")], {}) == "math"
+    assert guess_answers([Problem("1", "Which?", ("a", "b"))], {}).kind == "choice"
+    assert guess_answers([Problem("1", "Which?\nA. red\nB. green")], {}).kind == "choice"
+    assert guess_answers([Problem("1", "A man has 3 hats. How many?")], {}).kind == "math"
 
 
 def test_a_kind_that_is_chosen_is_kept_and_references_it_cannot_read_are_named():
-    draft = draft_of({"problem": "a?", "answer": "x+1"}, {"problem": "b?", "answer": "4"}, kind="number")
+    draft = draft_of(
+        {"problem": "a?", "answer": "x+1"}, {"problem": "b?", "answer": "4"}, answers=AnswerConfig(kind="number")
+    )
     assert draft.problem_set.kind == "number"
     assert said(draft) == [(1, "warning")]
 

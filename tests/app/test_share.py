@@ -1,0 +1,363 @@
+"""The evidence report, the exports, and the parts of the pages that offer them."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from app.cli.commands import cli
+from app.exports.card import model_card
+from app.exports.hub import check_push, push
+from app.exports.serve import adapter_command, ask_command, whole_command
+from app.exports.tables import csv_pieces, parquet
+from app.exports.weights import trained_weights, zip_stream
+from app.pages.run_share import watch_mark, weights_view
+from app.pages.settings_webhooks import webhooks_view
+from app.report import gather, report_html, report_pdf
+from app.report.words import verdict
+from app.services import Services
+from tests.app.scripted import HOSTILE, Player, Script, problem_set
+from ttrl_engine.config import PRESETS
+from ttrl_engine.errors import ConfigError
+from worker.rows import RunRow
+from worker.settings import Settings
+from worker.states import JobState
+from worker.store import Store, open_store
+from worker.webhook import Webhook
+
+TOKEN = "hf_aVerySecretTokenOfMine123"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    opened = open_store(tmp_path_factory.mktemp("share") / "data")
+    labelled, unlabelled = problem_set("two-step sums", references=True), problem_set("mine", references=False)
+    Player(opened, Script("Sums " + HOSTILE, labelled, total_steps=20, steps=20, alarm_at=12)).play()
+    bare = PRESETS["quick-look"].config().with_changes(**{"data.benchmarks": []})
+    script = Script("Without references", unlabelled, total_steps=6, steps=6, seed=5, config=bare)
+    player = Player(opened, script)
+    player.evaluate = lambda *_arguments: None
+    player.play()
+    Player(opened, Script("Broke", labelled, steps=3, seed=3, ends=JobState.FAILED)).play()
+    Player(opened, Script("Under way", labelled, total_steps=40, steps=4, seed=1, ends=None)).play()
+    opened.submit_run(bare, "waits", labelled.content_hash)
+    return opened
+
+
+def run_of(store: Store, run_id: int) -> RunRow:
+    run = store.run(run_id)
+    assert run is not None
+    return run
+
+
+class Page(HTMLParser):
+    """Tags and addresses of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
+                self.addresses.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+
+@pytest.mark.parametrize("run_id", [1, 2, 3, 4, 5])
+def test_the_report_runs_nothing_and_fetches_nothing(store, run_id):
+    text = report_html(gather(store, run_of(store, run_id), time.time()))
+    page = Page(text)
+    assert not page.tags & {"script", "img", "link", "iframe", "object", "embed", "base", "form"}
+    assert all(address.startswith("#") for address in page.addresses)
+    assert not re.search(r"url\((?!#)|@import", text)
+    assert "default-src 'none'" in text
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_the_report_has_the_gain_with_split_n_interval_verdict_and_the_line_to_beat(store):
+    text = report_html(gather(store, run_of(store, 1), time.time()))
+    for part in ("36 × 8", "12 × 8", "established", "maj@k", "Held-out", "Content hash", "ttrl-studio run run-1.yaml"):
+        assert part in text
+    assert "not established" in text
+    assert run_of(store, 1).data_hash in text
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+def test_what_a_model_or_a_person_wrote_is_escaped_in_the_report(store):
+    text = report_html(gather(store, run_of(store, 1), time.time()))
+    assert "&lt;img src=x onerror=" in text
+    assert "<img" not in text
+    assert "<script" not in text
+
+
+def test_without_references_the_report_says_unknown_and_ranks_agreement(store):
+    evidence = gather(store, run_of(store, 2), time.time())
+    text = report_html(evidence)
+    assert "Whether it got better is unknown" in text
+    assert "this ranks agreement, not correctness" in text
+    assert "unknown: no reference answers" in text
+    assert evidence.movers is not None
+    assert evidence.movers.measure == "consensus"
+    assert evidence.movers.learned is None
+
+
+@pytest.mark.parametrize(
+    ("run_id", "words"),
+    [(3, "The run has failed"), (4, "The run is still at work"), (5, "The run waits in the queue")],
+)
+def test_a_run_that_is_not_finished_has_a_report_that_says_so(store, run_id, words):
+    assert words in report_html(gather(store, run_of(store, run_id), time.time()))
+
+
+def test_the_best_and_worst_are_at_most_ten_and_in_order(store):
+    movers = gather(store, run_of(store, 1), time.time()).movers
+    assert movers is not None
+    assert 0 < len(movers.best) <= 10
+    changes = [mover.change for mover in movers.best]
+    assert changes == sorted(changes, reverse=True)
+    assert all(mover.change < 0 for mover in movers.worst)
+    counted = (movers.learned, movers.degraded, movers.stable_right, movers.stable_wrong)
+    assert sum(each or 0 for each in counted) == movers.num_problems == 48
+
+
+def test_a_gain_whose_interval_covers_zero_is_not_established(store):
+    row = next(each for each in store.evaluations(1) if each.step)
+    from dataclasses import replace
+
+    assert verdict(replace(row, gain=0.01, gain_low=-0.1, gain_high=0.1)) == "not established"
+    assert verdict(replace(row, gain=0.1, gain_low=0.02, gain_high=0.2)) == "established"
+    assert verdict(replace(row, gain=-0.1, gain_low=-0.2, gain_high=-0.02)) == "a loss is established"
+    assert verdict(replace(row, gain=0.1, gain_low=None, gain_high=None)) == "unknown"
+
+
+@pytest.mark.parametrize("run_id", [1, 5])
+def test_the_pdf_is_vector_and_of_several_pages(store, run_id):
+    content = report_pdf(gather(store, run_of(store, run_id), time.time()))
+    assert content.startswith(b"%PDF")
+    assert content.count(b"/Type /Page ") >= 3
+    assert b"/Subtype /Image" not in content
+
+
+def test_a_control_run_with_rewards_by_lot_is_named(store):
+    labelled = problem_set("two-step sums", references=True)
+    lots = PRESETS["quick-look"].config().with_changes(**{"vote.reward": "random"})
+    with store.writing() as connection:
+        connection.execute("UPDATE jobs SET state = 'stopped' WHERE state = 'queued'")
+    control = Player(store, Script("By lot", labelled, total_steps=10, steps=10, learns=0.0, config=lots)).play()
+    text = report_html(gather(store, run_of(store, 1), time.time()))
+    assert f"Control run {control} (rewards by lot, 10 steps)" in text
+    assert "This run is such a control itself." in report_html(gather(store, run_of(store, control), time.time()))
+
+
+def test_the_card_has_figures_caveats_and_no_path_of_this_machine(store, tmp_path):
+    card = model_card(gather(store, run_of(store, 1), time.time()))
+    assert card.startswith("---\nlibrary_name: peft\n")
+    assert "36 × 8" in card
+    assert "## What this does not prove" in card
+    # A block of code shows what is in it; everywhere else a name is escaped.
+    assert "<img" not in card.partition("```yaml")[0].replace("\\<", "")
+    config = PRESETS["quick-look"].config().with_changes(**{"model.source": str(tmp_path / "my-model")})
+    run_id = store.submit_run(config, "path", run_of(store, 1).set_id)
+    assert str(tmp_path) not in model_card(gather(store, run_of(store, run_id), time.time()))
+
+
+def test_the_tables_hold_every_row_in_long_format(store):
+    table = pq.read_table(io.BytesIO(parquet(store, 1, "metrics")))
+    assert table.column_names == ["run_id", "step", "name", "value"]
+    assert table.num_rows == store.row("SELECT count(*) FROM metrics WHERE run_id = 1")[0]
+    for name in ("elections", "scores"):
+        lines = "".join(csv_pieces(store, 1, name)).splitlines()
+        assert len(lines) == 1 + store.row(f"SELECT count(*) FROM {name} WHERE run_id = 1")[0]
+        assert pq.read_table(io.BytesIO(parquet(store, 5, name))).num_rows == 0
+
+
+def test_the_commands_quote_what_a_config_holds(store):
+    run = run_of(store, 1)
+    assert adapter_command(run) is None  # bundled: nothing that vLLM could fetch
+    assert "vllm serve ./run-1-merged --served-model-name run-1" in whole_command(run)
+    hostile = run.config.with_changes(
+        **{"model.source": "owner/name", "data.prompt_suffix": "'; rm -rf ~ #", "model.lora_rank": 20}
+    )
+    from dataclasses import replace
+
+    changed = replace(run, config_json=hostile.model_dump_json())
+    assert "--max-lora-rank 32" in (adapter_command(changed) or "")
+    assert "'\"'\"'; rm -rf ~ #" in ask_command(changed, Path("/nowhere"))
+
+
+def test_the_archive_of_weights_has_the_card_in_it(store):
+    name, files = trained_weights(store, run_of(store, 1), time.time())
+    archive = zipfile.ZipFile(io.BytesIO(b"".join(zip_stream(files, name))))
+    assert archive.testzip() is None
+    assert b"What this does not prove" in archive.read(f"{name}/README.md")
+
+
+# the hub
+
+
+@pytest.fixture
+def online(monkeypatch) -> None:
+    """The tests run with the hub switched off; here it is a server of ours, or one that is not there."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture
+def hub(online) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """A server that speaks the few words of the hub that a push needs."""
+    asked: list[tuple[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
+            asked.append((self.path, body))
+            if self.headers["authorization"] != f"Bearer {TOKEN}":
+                self.answer(401, {"error": f"no: {self.headers['authorization']}"})
+            elif self.path == "/api/repos/create":
+                self.answer(200, {"url": f"http://{self.headers['host']}/me/run-1"})
+            elif "/preupload/" in self.path:
+                names = [each["path"] for each in json.loads(body)["files"]]
+                files = [{"path": each, "uploadMode": "regular", "shouldIgnore": False} for each in names]
+                self.answer(200, {"files": files})
+            else:
+                self.answer(200, {"commitUrl": "https://huggingface.co/me/run-1/commit/1", "commitOid": "1" * 40})
+
+        def answer(self, code: int, value: object) -> None:
+            content = json.dumps(value).encode()
+            self.send_response(code)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_push_creates_the_repository_and_sends_every_file(hub, tmp_path):
+    url, asked = hub
+    (tmp_path / "a.json").write_text("{}")
+    where = push([("README.md", "card"), ("a.json", tmp_path / "a.json")], "me/run-1", TOKEN, True, endpoint=url)
+    assert where.endswith("/me/run-1")
+    assert json.loads(asked[0][1])["name"] == "run-1"
+    assert [path for path, _ in asked][-1].startswith("/api/models/me/run-1/commit/")
+    assert '"README.md"' in asked[-1][1]
+    assert '"a.json"' in asked[-1][1]
+
+
+def test_a_refused_token_is_told_without_the_token(hub):
+    with pytest.raises(ConfigError) as refusal:
+        push([("README.md", "card")], "me/run-1", "hf_anotherSecretThatIsWrong", True, endpoint=hub[0])
+    assert "does not accept the token" in str(refusal.value)
+    assert "anotherSecret" not in str(refusal.value)
+
+
+def test_a_push_without_a_network_says_so(online):
+    with pytest.raises(ConfigError, match="could not be reached"):
+        push([("README.md", "card")], "me/run-1", TOKEN, True, endpoint="http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("repo", "allowed", "offline", "words"),
+    [
+        ("me/run-1", False, "", "switched the hub off"),
+        ("me/run-1", True, "1", "HF_HUB_OFFLINE"),
+        ("../run", True, "", "owner/name"),
+        ("run", True, "", "owner/name"),
+    ],
+)
+def test_a_push_that_cannot_be_is_refused_before_anything_is_sent(monkeypatch, repo, allowed, offline, words):
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    with pytest.raises(ConfigError, match=words):
+        check_push([("README.md", "card")], repo, TOKEN, allowed)
+
+
+# the pages
+
+
+def test_the_page_offers_the_merge_and_the_commands(store):
+    services = Services.open(Settings(data_dir=store.data_dir))
+    view = weights_view(services, run_of(store, 1), time.time())
+    assert 'data-pick="merge:1"' in view
+    assert "vllm serve" in view
+    assert "No weights yet" in weights_view(services, run_of(store, 4), time.time())
+    store.submit_export(1, "page")
+    assert "It waits its turn" in weights_view(services, run_of(store, 1), time.time())
+
+
+def test_the_mark_for_the_browser_says_state_alarms_and_stall_escaped(store):
+    services = Services.open(Settings(data_dir=store.data_dir))
+    mark = watch_mark(services, run_of(store, 1), time.time())
+    assert 'data-state="finished"' in mark
+    assert 'data-alarms="1"' in mark
+    assert "<img" not in mark
+    running = run_of(store, 4)
+    assert 'data-stalled="0"' in watch_mark(services, running, running.last_event_at or 0.0)
+    assert 'data-stalled="1"' in watch_mark(services, running, (running.last_event_at or 0.0) + 1000)
+
+
+def test_the_settings_show_the_host_of_a_webhook_and_nothing_else_of_its_address():
+    hook = Webhook("abc", "slack", "https://hooks.example/services/T0/S3CRET?key=S3CRET", ("finished",), 0.0)
+    view = webhooks_view([hook], [], 0.0)
+    assert "hooks.example" in view
+    assert "S3CRET" not in view
+    assert "Nothing is sent to anybody" in webhooks_view([], [], 0.0)
+
+
+# the command line
+
+
+def test_the_command_line_writes_reports_and_exports(store, tmp_path):
+    data = ["--data-dir", str(store.data_dir)]
+    for arguments, start in (
+        (["report", "1", "--out", str(tmp_path / "r.html")], b"<!doctype html>"),
+        (["export", "1", "metrics", "--out", str(tmp_path / "m.parquet")], b"PAR1"),
+        (["export", "1", "elections", "--out", str(tmp_path / "e.csv")], b"run_id,"),
+        (["export", "1", "card", "--out", str(tmp_path / "c.md")], b"---"),
+        (["export", "1", "adapter", "--out", str(tmp_path / "a.zip")], b"PK"),
+    ):
+        answer = CliRunner().invoke(cli, [*arguments, *data], catch_exceptions=False)
+        assert answer.exit_code == 0
+        assert Path(arguments[-1]).read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["report", "99", "--out", "x.html"], "There is no run 99"),
+        (["report", "1", "--out", "x.docx"], "ends with neither"),
+        (["export", "1", "secrets", "--out", "x"], "cannot be exported"),
+        (["export", "4", "adapter", "--out", "x.zip"], "no trained weights yet"),
+        (["export", "1", "merged", "--out", "x.zip"], "Start it: ttrl-studio up"),
+    ],
+)
+def test_the_command_line_says_why_it_cannot(store, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = CliRunner().invoke(cli, [*arguments, "--data-dir", str(store.data_dir)])
+    assert words in str(answer.exception)
+    assert list(tmp_path.iterdir()) == []
