@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from ttrl_engine.config import RunConfig
+from ttrl_engine.memory import ModelShape
 
 _BYTES_PER_TOKEN_ON_DISK = 1.5  # measured on gzipped rollout lines: text plus what surrounds it
 
@@ -38,12 +38,9 @@ def split_sizes(num_problems: int, held_out_share: float, max_problems: int | No
     return drawn - held_out, held_out
 
 
-def trained_parameters(config: RunConfig, num_parameters: int) -> int:
-    """Weights that learn. For LoRA an estimate for a decoder of usual proportions (28 layers, gated MLP)."""
-    if config.model.method == "full":
-        return num_parameters
-    width = math.sqrt(num_parameters / (28 * 12))
-    return min(num_parameters, round(23 * 28 * config.model.lora_rank * width))
+def trained_parameters(config: RunConfig, shape: ModelShape) -> int:
+    """Weights that learn."""
+    return shape.parameters if config.model.method == "full" else shape.lora_parameters(config.model.lora_rank)
 
 
 def num_evaluations(config: RunConfig, steps: int) -> int:
@@ -58,13 +55,13 @@ def make_plan(
     num_problems: int,
     *,
     num_labelled_splits: int = 0,
-    num_parameters: int | None = None,
+    shape: ModelShape | None = None,
     download_bytes: int = 0,
     rollouts_per_s: tuple[float, float] | None = None,
 ) -> Plan:
     """The plan of `config` over a set of `num_problems`.
 
-    `num_labelled_splits` counts the splits and benchmarks that are scored; `rollouts_per_s` is the slowest and fastest
+    `num_labelled_splits` counts the splits and benchmarks that are scored; `shape` is that of the model, if known; `rollouts_per_s` is the slowest and fastest
     rate of whole steps seen here for this model.
     """
     adapt, held_out = split_sizes(num_problems, config.data.held_out_share, config.data.max_problems)
@@ -77,8 +74,8 @@ def make_plan(
     eval_rollouts = num_evaluations(config, steps) * num_labelled_splits * scored * config.evaluate.num_samples
     slow, fast = rollouts_per_s or (0.0, 0.0)
     disk = None
-    if num_parameters is not None:
-        learned = trained_parameters(config, num_parameters)
+    if shape is not None:
+        learned = trained_parameters(config, shape)
         # Weights and AdamW's two moments per checkpoint, one being written beside those kept, and the final weights.
         disk = round(
             learned * 4 * (3 * (config.checkpoint.keep + 1) + 1)

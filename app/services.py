@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.folders import run_folder
+from ttrl_engine.equivalence import configure_shared
+from worker.folders import READINGS, run_folder
 from worker.jobs import JobDesk
 from worker.settings import Settings
 from worker.store import Store, open_store
@@ -23,6 +24,7 @@ class Services:
     def open(cls, settings: Settings) -> Services:
         """Opens (and where needed creates) the store of the data folder."""
         store = open_store(settings.data_dir)
+        configure_shared(store.data_dir / READINGS)
         return cls(settings=settings, store=store, desk=JobDesk(store))
 
     def run_folder(self, run_id: int) -> Path:

@@ -30,7 +30,7 @@ NUM_VOTES, LORA_RANK = 64, 32
 TIMING_RATE = 1e-5
 # TRL's quickest micro-batch of 8, 16, 32, 64 and 128 rows on this work.
 TRL_ROWS_PER_BATCH = 64
-CURVE_SEEDS, CURVE_STEPS, CURVE_VOTES, CURVE_RATE = (1, 2, 3), 12, 32, 1e-3
+CURVE_SEEDS, CURVE_STEPS, CURVE_VOTES, CURVE_RATE = (1, 2, 3), 12, 32, 3e-4
 
 
 @dataclass(frozen=True)

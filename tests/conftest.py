@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ NO_BROWSER = "no browser: install chromium, set $CHROMIUM, or run `playwright in
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Readings of answers are cached per person; tests must neither use nor change what the person who runs them has.
+os.environ["XDG_CACHE_HOME"] = _cache = tempfile.mkdtemp(prefix="ttrl-tests-cache-")
+atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 
 
 def find_chromium() -> str | None:

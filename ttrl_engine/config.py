@@ -289,7 +289,7 @@ class VoteConfig(Section):
         needs_all = [
             name
             for name, on in (
-                ("reward = soft", self.reward == "soft"),
+                (f"reward = {self.reward}", self.reward != "majority"),
                 ("selection = balanced", self.selection == "balanced"),
                 ("negative_share", self.negative_share > 0.0),
             )

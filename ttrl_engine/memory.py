@@ -155,12 +155,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Remedy:
-    """A change of settings that lowers the estimate: `changes` by dotted name, and the total that they lead to."""
+    """A change of settings that lowers the estimate: `changes` by dotted name, and the total that they lead to.
+    With `keeps_result` the run learns what it would have learned without it, only slower."""
 
     title: str
     changes: dict[str, Any]
     total: int
     fits: bool
+    keeps_result: bool
 
 
 def read_shape(folder: Path) -> ModelShape:
@@ -194,21 +196,21 @@ def remedies(found: Estimate, available: int) -> list[Remedy]:
     """
     shape, config, device = found.shape, found.config, found.device
 
-    def with_changes(title: str, changes: dict[str, Any]) -> Remedy:
+    def with_changes(title: str, changes: dict[str, Any], keeps_result: bool) -> Remedy:
         total = estimate(shape, config.with_changes(**changes), device).total
-        return Remedy(title, changes, total, total <= available)
+        return Remedy(title, changes, total, total <= available, keeps_result)
 
     offered = []
     harmless: dict[str, Any] = {}
     for title, keeps_result, variants in _knobs(found):
-        tried = [with_changes(title, changes) for changes in variants]
+        tried = [with_changes(title, changes, keeps_result) for changes in variants]
         # The mildest that suffices, else the strongest.
         chosen = next((remedy for remedy in tried if remedy.fits), tried[-1] if tried else None)
         if chosen is not None and chosen.total < found.total:
             offered.append(chosen)
             harmless |= variants[-1] if keeps_result else {}
     if len(harmless) > 1 and not any(remedy.fits for remedy in offered):
-        offered.append(with_changes("All of the settings that do not change the result", harmless))
+        offered.append(with_changes("All of the settings that do not change the result", harmless, True))
     return sorted(offered, key=lambda remedy: not remedy.fits)
 
 

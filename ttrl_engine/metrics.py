@@ -221,8 +221,8 @@ _ALL: Final = (
         "importance_capped_share",
         "Capped weights",
         "share",
-        "Share of trained tokens that the policy finds so much likelier than the sampler did that their weight was held "
-        "at the importance cap. Should stay near 0.",
+        "Share of trained tokens that the policy finds so much likelier than the sampler did that their weight was "
+        "held at the importance cap. Should stay near 0.",
     ),
     Metric("tokens_sampled", "Tokens sampled", "tokens", "Tokens of all rollouts of the step."),
     Metric("tokens_trained", "Tokens trained", "tokens", "Tokens that entered the update of the step."),

@@ -16,6 +16,7 @@ from typing import Any
 
 from ttrl_engine.bundled import model_path
 from ttrl_engine.errors import ModelError
+from ttrl_engine.memory import ModelShape
 
 BUNDLED_PREFIX = "bundled:"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
@@ -91,7 +92,7 @@ def suffix_for(source: str, kind_suffix: str) -> str:
 @dataclass(frozen=True)
 class ModelCheck:
     """The verdict on a source before anything is queued. `reason` says what to do where `ok` is False; numbers are
-    None where they are not known without a download."""
+    None where they are not known without a download, `shape` where the config lacks a size."""
 
     source: str
     ok: bool
@@ -101,6 +102,7 @@ class ModelCheck:
     bytes_on_disk: int | None = None
     context_tokens: int | None = None
     cached: bool = False
+    shape: ModelShape | None = None
 
 
 def resolve_source(source: str) -> str:
@@ -218,6 +220,7 @@ def _check_folder(source: str, folder: Path, cached: bool) -> ModelCheck:
         bytes_on_disk=sum(file.stat().st_size for file in weights),
         context_tokens=config.get("max_position_embeddings"),
         cached=cached,
+        shape=_shape(config),
     )
 
 
@@ -254,7 +257,15 @@ def _check_hub(source: str, hub_allowed: bool, revision: str | None) -> ModelChe
         architecture=_causal_architecture(config, source),
         context_tokens=config.get("max_position_embeddings"),
         cached=False,
+        shape=_shape(config),
     )
+
+
+def _shape(config: dict[str, Any]) -> ModelShape | None:
+    try:
+        return ModelShape.from_config(config)
+    except (ModelError, TypeError):
+        return None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from ttrl_engine.tasks.base import Extraction, Task
 from ttrl_engine.vote import DROPPED, Election, elect
 
 
-
 @dataclass(frozen=True)
 class Revote:
     """One election held again. `quality` holds it against the reference; None where there is none."""

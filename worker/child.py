@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from ttrl_engine.equivalence import configure_shared
 from ttrl_engine.errors import DataError, RunError, StudioError
 from ttrl_engine.events import Ending, Noted
 from ttrl_engine.problems import Problem, ProblemSet, load_problem_set
@@ -29,6 +30,7 @@ from worker import health, processes
 from worker.engine import BaseScoreTable, Engine, TorchEngine
 from worker.export import write_merged
 from worker.failures import classify, failure, first_line, redact
+from worker.folders import READINGS
 from worker.recorder import Recorder
 from worker.rows import ComparisonRow, RunRow
 from worker.settings import Settings
@@ -63,6 +65,7 @@ def main(engine: Engine | None = None, argv: Sequence[str] | None = None) -> int
     threading.Thread(target=_watch_parent, args=(arguments.parent, stop), name="parent watch", daemon=True).start()
     claim = Claim(arguments.job, arguments.attempt)
     store = Store(arguments.data_dir)
+    configure_shared(arguments.data_dir / READINGS)
     try:
         _compute(store, claim, engine or TorchEngine(), stop)
     except FencedError as refused:

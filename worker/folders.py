@@ -7,6 +7,7 @@ from pathlib import Path
 DATABASE = "app.db"
 QUEUE = "queue.db"
 WORKER_LOCK = "worker.lock"
+READINGS = "readings.db"  # what math answers were read as, shared by all runs; safe to delete
 
 
 def make_data_folder(data_dir: Path) -> Path:

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,8 @@ import psutil
 from worker.settings import Settings
 from worker.store.runs import installed_versions
 
+# Where a container's limit stands, with control groups of version 2 and 1.
+_RAM_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _NETWORK_FILESYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "afs", "glusterfs", "ceph", "lustre")
 
 
@@ -39,6 +42,14 @@ class Gpu:
 
 
 @dataclass(frozen=True)
+class Ram:
+    """Main memory that this process may use, in bytes."""
+
+    total: int
+    free: int
+
+
+@dataclass(frozen=True)
 class Check:
     """One thing looked at: its state, what was seen, and what to do if it is not well."""
 
@@ -53,6 +64,18 @@ def disk(folder: Path) -> Disk:
     there = next((place for place in (folder, *folder.parents) if place.exists()), Path("/"))
     usage = shutil.disk_usage(there)
     return Disk(usage.free, usage.total)
+
+
+def ram(limits: Sequence[Path] = _RAM_LIMITS) -> Ram:
+    """The memory of the machine, or of the container where that is less."""
+    memory = psutil.virtual_memory()
+    total = int(memory.total)
+    for file in limits:
+        try:
+            total = min(total, int(file.read_text(encoding="ascii")))
+        except (OSError, ValueError):
+            continue  # not there, or "max": no limit
+    return Ram(total, min(total, int(memory.available)))
 
 
 def gpus() -> list[Gpu]:

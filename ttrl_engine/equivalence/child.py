@@ -46,8 +46,7 @@ class Reader:
 
     def __init__(self, output: TextIO, time_limit_s: float) -> None:
         self._output = output
-        # A little more than the parent waits: this is for when there is none.
-        self._time_limit_s = time_limit_s + 1
+        self._time_limit_s = time_limit_s
         self._symbolic: Callable[[str], str] | None = None
         self.loading = False
 
@@ -104,8 +103,11 @@ class Reader:
         return self._symbolic
 
     def _alarm(self, seconds: float) -> None:
-        """Have this process killed in the middle of whatever it does, unless it is done before."""
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        """Have this process killed in the middle of whatever it does, unless it is done before.
+
+        Seconds of its own computing, not of the clock: what a text is worth must not depend on how busy the machine is.
+        """
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
     def audit(self, event: str, arguments: tuple[object, ...]) -> None:
         """The audit hook. Raises PermissionError for what no text needs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,8 @@ START_LIMIT_S: Final = 60.0
 # sympy keeps what it has seen; a fresh process now and then keeps it small.
 MAX_TEXTS: Final = 5000
 MAX_LINE_BYTES: Final = 65_536
+# The child counts the seconds that it computes and ends itself; by the clock a busy machine may need many times that.
+PATIENCE: Final = 10
 STOPPED: Final = "the process that read it stopped"
 OUT_OF_MEMORY: Final = "takes more memory to read than allowed"
 NOT_STARTED: Final = "the process that reads expressions could not be started"
@@ -49,7 +52,7 @@ class Reader:
 
     def too_slow(self) -> str:
         """The reason of a text that takes too long."""
-        return f"takes longer than {self._time_limit_s:g} s to read"
+        return f"takes more than {self._time_limit_s:g} s to read"
 
     def ask(self, text: str) -> Reading:
         """The reading of one text. Raises NotStartedError where no process can be had."""
@@ -68,7 +71,9 @@ class Reader:
             reply = json.loads(line)
             return Reading(str(reply["key"]))
         except (ValueError, KeyError, TypeError, RecursionError):
-            self.kill()
+            ending = self.kill()
+            if ending == -signal.SIGPROF:
+                return Reading(None, self.too_slow())
             return Reading(None, OUT_OF_MEMORY if b'"failed"' in line else STOPPED)
 
     def close(self) -> None:
@@ -76,17 +81,17 @@ class Reader:
         self._closed = True
         self.kill()
 
-    def kill(self) -> None:
-        """End the process at once and wait for it."""
+    def kill(self) -> int | None:
+        """End the process at once and wait for it; how it ended (`Popen.returncode`), if there was one."""
         process, self._process = self._process, None
         if process is None:
-            return
+            return None
         process.kill()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        process.wait()
+        return process.wait()
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._closed:
@@ -117,10 +122,10 @@ class Reader:
     def _exchange(self, process: subprocess.Popen[bytes], request: bytes) -> bytes:
         assert process.stdin is not None
         process.stdin.write(request)
-        line = self._line(process, self._time_limit_s)
+        line = self._line(process, PATIENCE * self._time_limit_s)
         if b'"loading"' in line:  # sympy, for the first text that needs it
             self._line(process, START_LIMIT_S)
-            line = self._line(process, self._time_limit_s)
+            line = self._line(process, PATIENCE * self._time_limit_s)
         return line
 
     def _line(self, process: subprocess.Popen[bytes], limit_s: float) -> bytes:

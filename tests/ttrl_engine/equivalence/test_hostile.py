@@ -82,11 +82,11 @@ def test_an_answer_that_takes_too_long_is_unparsed_with_its_reason(tmp_path):
         def read(self, texts):
             from ttrl_engine.equivalence import Reading
 
-            return {text: Reading(None, "takes longer than 3 s to read") for text in texts}
+            return {text: Reading(None, "takes more than 3 s to read") for text in texts}
 
     problem = Problem("p", "What is it?")
     election = elect([Extraction(r"\log_2 5"), Extraction("5")], MathTask(symbols=Slow()), problem)
-    assert election.unparsed == ((0, "takes longer than 3 s to read"),)
+    assert election.unparsed == ((0, "takes more than 3 s to read"),)
     assert [each.answer for each in election.classes] == ["5"]
     assert election.consensus == 0.5
 
