@@ -60,9 +60,9 @@ class Mark:
 class Chart:
     """One chart. `unit` is one of `ttrl_engine.metrics` or "points"; a share is drawn from 0 to 100 % unless `zoomed`.
 
-    `missing` replaces the picture by the reason why there is none. `text` says in one sentence what the chart shows;
-    left empty, it is made from the series. `pick` makes clicks fire `.select` with "PICK:x" and puts `pick_url` + x
-    into the address bar.
+    `missing` replaces the picture by the reason why there is none; with `missing_url` the reason is a link. `text`
+    says in one sentence what the chart shows; left empty, it is made from the series. `pick` makes clicks fire
+    `.select` with "PICK:x" and puts `pick_url` + x into the address bar.
     """
 
     id: str
@@ -73,6 +73,7 @@ class Chart:
     baselines: Sequence[Baseline] = ()
     marks: Sequence[Mark] = ()
     missing: str = ""
+    missing_url: str = ""
     text: str = ""
     kind: Literal["line", "stack"] = "line"
     smooth: bool = True
@@ -127,6 +128,7 @@ def _plain(chart: Chart) -> dict[str, Any]:
         "baselines": [{"name": line.name, "y": line.y, "color": line.color} for line in chart.baselines],
         "marks": [{"x": mark.x, "text": mark.text, "kind": mark.kind} for mark in chart.marks],
         "missing": missing,
+        "missing_url": chart.missing_url,
         "text": chart.text or sentence(chart, missing),
         "smooth": chart.smooth,
         "pick": chart.pick,

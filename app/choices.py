@@ -103,7 +103,10 @@ class Choices:
         known = self._checks.get((source, revision))
         if known is not None and time.monotonic() - known[0] < _CHECK_S:
             return known[1]
-        return None if is_hub_name(source) and not self.is_cached(source) else self.check(source, revision)
+        if is_hub_name(source) and not self.is_cached(source):
+            # What the hub said of a model does not grow old; that it could not be reached does.
+            return known[1] if known is not None and known[1].ok else None
+        return self.check(source, revision)
 
     def check(self, source: str, revision: str | None) -> ModelCheck:
         """Whether the model can be loaded, and if not, why. A hub name may ask the hub."""
@@ -144,12 +147,7 @@ def entry_of(source: str, shortlist: Sequence[ModelEntry] = SHORTLIST) -> ModelE
     return next((entry for entry in shortlist if entry.source == source), None)
 
 
-def parameters_and_bytes(entry: ModelEntry) -> tuple[int | None, int | None]:
-    """Parameters and download size as the short list gives them in words ("1.5 B, 3.1 GB"); None where it does not."""
-    parameters = re.search(r"([\d.]+) ([BM])\b", entry.size)
+def download_bytes(entry: ModelEntry) -> int | None:
+    """The size of the download as the short list gives it in words ("1.5 B, 3.1 GB"); None where it does not."""
     weights = re.search(r"([\d.]+) GB", entry.size)
-    scale = {"B": 1e9, "M": 1e6}
-    return (
-        round(float(parameters[1]) * scale[parameters[2]]) if parameters else None,
-        round(float(weights[1]) * 1e9) if weights else None,
-    )
+    return round(float(weights[1]) * 1e9) if weights else None

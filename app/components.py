@@ -209,12 +209,21 @@ def copyable(text: str, *, log: bool = False, name: str = "") -> str:
 
 
 def tile(
-    label: str, value: str, notes: Sequence[str] = (), *, unknown: bool = False, trend: str = "", help_text: str = ""
+    label: str,
+    value: str,
+    notes: Sequence[str] = (),
+    *,
+    unknown: bool = False,
+    trend: str = "",
+    help_text: str = "",
+    link_html: str = "",
 ) -> str:
-    """One number that matters. `trend` is "", "up" or "down"; `unknown` greys a value that is words, not a number."""
+    """One number that matters. `trend` is "", "up" or "down"; `unknown` greys a value that is words, not a number.
+    `link_html` leads to where it comes from, or comes to be known."""
     look = " tt-tile-unknown" if unknown else f" tt-{trend}" if trend else ""
     hint = f' title="{escape(help_text)}"' if help_text else ""
     lines = "".join(f'<div class="tt-tile-note">{escape(line)}</div>' for line in notes if line)
+    lines += f'<div class="tt-tile-note">{link_html}</div>' if link_html else ""
     return (
         f'<div class="tt-tile"{hint}><div class="tt-tile-label">{escape(label)}</div>'
         f'<div class="tt-tile-value{look}">{escape(value)}</div>{lines}</div>'

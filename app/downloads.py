@@ -11,12 +11,13 @@ from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 
 from app.exports.card import model_card
-from app.exports.tables import csv_pieces, parquet, safe_cell
+from app.exports.tables import csv_pieces, lines_of, parquet, safe_cell
 from app.exports.weights import Entry, merged_weights, trained_weights, zip_stream
 from app.figures import MEDIA_TYPES, run_figure
 from app.report import gather, report_html, report_pdf
 from app.services import Services
 from worker.rows import RunRow
+from worker.store.label_flips import COLUMNS as LABEL_FLIP_COLUMNS
 from worker.store.tables import TableName
 
 _EVALUATION_COLUMNS = (
@@ -94,6 +95,13 @@ def download_routes(services: Services) -> APIRouter:
     def report_print(run_id: int) -> Response:
         report = report_pdf(gather(store, _run(services, run_id), time.time()))
         return _attachment(report, "application/pdf", f"run-{run_id}-report.pdf")
+
+    @router.get("/label-changes.csv")
+    def label_changes_csv(run_id: int) -> Response:
+        _run(services, run_id)
+        pieces = lines_of(LABEL_FLIP_COLUMNS, store.label_flip_rows(run_id))
+        headers = {"content-disposition": f'attachment; filename="run-{run_id}-label-changes.csv"'}
+        return StreamingResponse(pieces, media_type="text/csv", headers=headers)
 
     @router.get("/table/{table}.csv")
     def table_csv(run_id: int, table: TableName) -> Response:

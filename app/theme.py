@@ -14,7 +14,7 @@ from app.routes import PAGES
 
 STATIC = Path(__file__).parent / "static"
 STYLES = ("tokens.css", "studio.css", "gradio.css", "chart.css", "pages.css")
-SCRIPTS = ("studio.js", "chart_scale.js", "chart.js", "chart_board.js", "notify.js")
+SCRIPTS = ("studio.js", "chart_scale.js", "chart.js", "chart_board.js", "triage.js", "notify.js")
 
 _FONT = [
     "system-ui",

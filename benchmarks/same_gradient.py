@@ -47,9 +47,8 @@ def first_moments(
         for prompt, tokens, gain in zip(prompts[start:], completions[start:], gains, strict=False):
             rows.append(with_logprobs(policy, prompt, tokens, gain))
     policy.update([rows], train, 1.0, job.learning_rate, lambda: False)
-    names = {parameter: name for name, parameter in policy.model.named_parameters()}
     state = policy.optimizer.state
-    return {names[parameter]: state[parameter]["exp_avg"].cpu() for parameter in state}
+    return {name: state[weights]["exp_avg"].cpu() for name, weights in policy.model.named_parameters()}
 
 
 @torch.no_grad()

@@ -66,7 +66,7 @@ def qwen_shape(problems: int, rollouts: int) -> tuple[PreTrainedModel, list[Samp
     )
     torch.manual_seed(0)
     with torch.device("cuda"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()  # type: ignore[no-untyped-call]
     prompts = torch.randint(1000, 100_000, (problems, 150), generator=torch.Generator().manual_seed(0)).tolist()
     requests = [SampleRequest(tuple(ids), rollouts, stream_of(0, number)) for number, ids in enumerate(prompts)]
     return model, requests, SamplingParams(1.0, 1.0, 512, tuple(range(0, 151_936, 400)))

@@ -132,12 +132,12 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, ends: boo
 def completion_loss(model: LlamaForCausalLM, asked: list[list[int]], told: list[list[int]]) -> torch.Tensor:
     """Cross-entropy over the completion tokens of right-padded rows."""
     width = max(len(question) + len(answer) for question, answer in zip(asked, told, strict=True))
-    tokens = torch.zeros(len(asked), width, dtype=torch.long)
+    tokens = torch.zeros(len(asked), width, dtype=torch.long, device=model.device)
     targets = torch.full_like(tokens, -100)
     for row, (question, answer) in enumerate(zip(asked, told, strict=True)):
         end = len(question) + len(answer)
-        tokens[row, :end] = torch.tensor(question + answer)
-        targets[row, len(question) - 1 : end - 1] = torch.tensor(answer)
+        tokens[row, :end] = torch.tensor(question + answer, device=model.device)
+        targets[row, len(question) - 1 : end - 1] = torch.tensor(answer, device=model.device)
     logits = model(input_ids=tokens, use_cache=False).logits
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
 

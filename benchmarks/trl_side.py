@@ -72,8 +72,7 @@ class OnePerWord(TrainerCallback):
         control.should_training_stop = not self.side.finished(facts)
 
     def _record(self, model: Any, state: Any) -> None:
-        names = {parameter: name for name, parameter in model.named_parameters()}
-        moments = {names[parameter]: state[parameter]["exp_avg"].cpu() for parameter in state}
+        moments = {name: state[weights]["exp_avg"].cpu() for name, weights in model.named_parameters()}
         torch.save(self.vote.rollouts | {"moments": moments}, self.vote.job.record)
 
 

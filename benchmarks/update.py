@@ -59,7 +59,7 @@ def model_source(name: str, folder: Path) -> str:
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = Qwen2ForCausalLM(RANDOM[name.removeprefix("random:")])
-    model.to(torch.bfloat16).save_pretrained(str(folder))
+    model.bfloat16().save_pretrained(str(folder))
     AutoTokenizer.from_pretrained(str(model_path("abacus-1m"))).save_pretrained(str(folder))
     return str(folder)
 

@@ -1,4 +1,7 @@
-"""`python -m ttrl_engine CONFIG.yaml FOLDER`: run TTRL without the Studio, one JSON line per event."""
+"""`python -m ttrl_engine CONFIG.yaml FOLDER`: run TTRL without the Studio, one JSON line per event.
+
+A config that asks for several GPUs gets a process for each, by torchrun. `torchrun … -m ttrl_engine` works as well.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 from ttrl_engine.config import load_config
 from ttrl_engine.errors import StudioError
 from ttrl_engine.events import Event, Progressed
+from ttrl_engine.launch import is_rank, launch, signal_when_parent_ends
 from ttrl_engine.problems import load_problem_set
 from ttrl_engine.threads import wait_politely
 
@@ -38,6 +42,15 @@ def main() -> int:
 
     try:
         config = load_config(arguments.config)
+        if is_rank():
+            signal_when_parent_ends(signal.SIGKILL)
+        elif config.hardware.gpus > 1:
+            # torchrun has handlers of its own; a signal that comes before them ends this process.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            wait_politely()
+            code = launch("ttrl_engine", [str(arguments.config), str(arguments.folder)], config.hardware.gpus)
+            return code if code >= 0 else 128 - code
         problem_set = load_problem_set(config.data.problems)
         benchmarks = {name: load_problem_set(name) for name in config.data.benchmarks}
         wait_politely()

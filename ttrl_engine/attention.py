@@ -155,7 +155,7 @@ def packed_attention(
 def _attend_side_by_side(q: Tensor, k: Tensor, v: Tensor, layout: Any, scaling: float | None) -> Tensor:
     """(T, heads, width) in and out."""
     sizes = [block.count * block.width for block in layout.blocks]
-    spread_q, spread_k, spread_v = (_Spread.apply(x, layout.spread, layout.gathered).split(sizes) for x in (q, k, v))
+    spread_q, spread_k, spread_v = (torch.split(_spread(x, layout), sizes) for x in (q, k, v))
     parts = []
     for block, flat_q, flat_k, flat_v in zip(layout.blocks, spread_q, spread_k, spread_v, strict=True):
         bq, bk, bv = (x.unflatten(0, (block.count, block.width)).transpose(1, 2) for x in (flat_q, flat_k, flat_v))
@@ -174,8 +174,13 @@ def _attend_side_by_side(q: Tensor, k: Tensor, v: Tensor, layout: Any, scaling: 
             enable_gqa=bq.shape[1] != bk.shape[1],
         )
         parts.append(out.transpose(1, 2).flatten(0, 1))
-    whole: Tensor = _Gather.apply(torch.cat(parts), layout.gathered)
+    whole: Tensor = _Gather.apply(torch.cat(parts), layout.gathered)  # type: ignore[no-untyped-call]
     return whole
+
+
+def _spread(x: Tensor, layout: Any) -> Tensor:
+    spread: Tensor = _Spread.apply(x, layout.spread, layout.gathered)  # type: ignore[no-untyped-call]
+    return spread
 
 
 def _attend_ragged(q: Tensor, k: Tensor, v: Tensor, layout: Any, scaling: float | None) -> Tensor:
@@ -209,7 +214,7 @@ class _Spread(torch.autograd.Function):
         return x.index_select(0, spread)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]  # one output only
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (gathered,) = ctx.saved_tensors
         return grad.index_select(0, gathered), None, None
 
@@ -224,7 +229,7 @@ class _Gather(torch.autograd.Function):
         return x.index_select(0, gathered)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]  # one output only
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (gathered,) = ctx.saved_tensors
         return grad.new_zeros(ctx.num_places, *grad.shape[1:]).index_copy_(0, gathered, grad), None
 

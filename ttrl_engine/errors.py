@@ -19,3 +19,13 @@ class ModelError(StudioError):
 
 class RunError(StudioError):
     """A run that was accepted cannot go on."""
+
+
+class PeerLostError(RunError):
+    """Another process of the same run has ended. What it has to say is the reason; this one only cannot go on."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__(
+            f"Process {rank} of this run cannot go on: another one has ended. The log says why; resume the run to go "
+            "on from its last checkpoint."
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +13,16 @@ from ttrl_engine.config import EvalConfig
 from ttrl_engine.events import EvaluationFinished, ProblemScore, Split
 from ttrl_engine.problems import Problem, References
 from ttrl_engine.prompts import PromptFormat
-from ttrl_engine.sampler import Sampler, SampleRequest, SamplingParams, ShouldStop, stream_of
+from ttrl_engine.ranks import ALONE, Ranks
+from ttrl_engine.sampler import (
+    Rollout,
+    Sampler,
+    SampleRequest,
+    SamplingParams,
+    ShouldStop,
+    StopRequested,
+    stream_of,
+)
 from ttrl_engine.stats import avg_at_k, maj_at_k, paired_gain, pass_at_k, rate_interval, wilson_interval
 from ttrl_engine.vote import elect
 
@@ -103,18 +112,42 @@ def take_exam(
     stream: int,
     on_progress: Callable[[int, int], None],
     should_stop: ShouldStop,
+    ranks: Ranks = ALONE,
 ) -> Marks:
-    """Sample k answers per problem and mark them. maj@k breaks a tie by the answer sampled first.
+    """Sample k answers per problem and mark them, each rank those of its problems; the marks of all. maj@k breaks a
+    tie by the answer sampled first.
 
     Raises StopRequested.
     """
-    requests = [
-        SampleRequest(prompts.ids(problem), config.num_samples, stream_of(stream, problem.id))
-        for problem in exam.problems
-    ]
-    answers = sampler.sample(requests, params, on_progress, should_stop)
+    mine = ranks.share(exam.problems)
+
+    def mark() -> list[ProblemScore]:
+        requests = [
+            SampleRequest(prompts.ids(problem), config.num_samples, stream_of(stream, problem.id)) for problem in mine
+        ]
+        answers = sampler.sample(requests, params, on_progress, should_stop) if mine else []
+        return _scores(exam, mine, answers, prompts, should_stop)
+
+    scores = ranks.merged(ranks.unless_stopped(mark))
+    num_answers = sum(score.num_samples for score in scores)
+    return Marks(
+        tuple(scores),
+        round(sum(score.mean_length * score.num_samples for score in scores)) / num_answers,
+        sum(score.num_truncated for score in scores) / num_answers,
+    )
+
+
+def _scores(
+    exam: Exam,
+    problems: Sequence[Problem],
+    answers: Sequence[Sequence[Rollout]],
+    prompts: PromptFormat,
+    should_stop: ShouldStop,
+) -> list[ProblemScore]:
     scores = []
-    for problem, rollouts in zip(exam.problems, answers, strict=True):
+    for problem, rollouts in zip(problems, answers, strict=True):
+        if should_stop():
+            raise StopRequested
         task = prompts.task
         _, extractions = prompts.read(problem, rollouts)
         election = elect(extractions, task, problem, tie="first_sampled")
@@ -134,12 +167,7 @@ def take_exam(
                 mean_length=sum(len(rollout.tokens) for rollout in rollouts) / len(rollouts),
             )
         )
-    everything = [rollout for rollouts in answers for rollout in rollouts]
-    return Marks(
-        tuple(scores),
-        sum(len(rollout.tokens) for rollout in everything) / len(everything),
-        sum(rollout.finish == "length" for rollout in everything) / len(everything),
-    )
+    return scores
 
 
 def report(

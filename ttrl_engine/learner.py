@@ -17,6 +17,7 @@ from ttrl_engine.objective import learning_rate
 from ttrl_engine.policy import Policy, TrainRow, UpdateStats
 from ttrl_engine.problems import Problem
 from ttrl_engine.prompts import PromptFormat
+from ttrl_engine.ranks import ALONE, Ranks
 from ttrl_engine.reward import advantages, earned
 from ttrl_engine.sampler import Rollout, Sampler, SampleRequest, SamplingParams, ShouldStop, stream_of
 from ttrl_engine.selection import select
@@ -98,8 +99,15 @@ class Learner:
     """Improves a policy on problems by agreement alone."""
 
     def __init__(
-        self, config: RunConfig, policy: Policy, sampler: Sampler, prompts: PromptFormat, stop_ids: tuple[int, ...]
+        self,
+        config: RunConfig,
+        policy: Policy,
+        sampler: Sampler,
+        prompts: PromptFormat,
+        stop_ids: tuple[int, ...],
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.config = config
         self.policy = policy
         self.sampler = sampler
@@ -107,9 +115,47 @@ class Learner:
         self.params = SamplingParams(config.vote.temperature, 1.0, config.vote.max_new_tokens, stop_ids)
 
     def vote(
+        self,
+        step: int,
+        problems: Sequence[Problem],
+        clock: Clock,
+        on_phase: OnPhase,
+        should_stop: ShouldStop,
+        stored: Sequence[Sequence[Rollout]] | None = None,
+    ) -> list[Ballot]:
+        """Sample N rollouts per problem and hold the elections, each rank those of its problems; the ballots of all.
+        Where the rollouts are `stored` (for each problem) they are not sampled. Raises StopRequested."""
+        mine = self.ranks.share(problems)
+
+        def on_share(phase: Phase, done: int, total: int) -> None:
+            # The first rank speaks for all: as far as its own share.
+            on_phase(phase, done * len(problems) // max(1, len(mine)), total * len(problems) // max(1, len(mine)))
+
+        def work() -> list[Ballot]:
+            if stored is not None:
+                return self._count_stored(step, mine, self.ranks.share(stored), clock, on_share)
+            return self._sample(step, mine, clock, on_share, should_stop) if mine else []
+
+        return self.ranks.merged(self.ranks.unless_stopped(work))
+
+    def _count_stored(
+        self,
+        step: int,
+        problems: Sequence[Problem],
+        stored: Sequence[Sequence[Rollout]],
+        clock: Clock,
+        on_phase: OnPhase,
+    ) -> list[Ballot]:
+        ballots: list[Ballot] = []
+        with clock.phase(Phase.VOTING):
+            for problem, rollouts in zip(problems, stored, strict=True):
+                ballots.append(self._count(step, problem, self.prompts.ids(problem), rollouts))
+                on_phase(Phase.VOTING, len(ballots), len(problems))
+        return ballots
+
+    def _sample(
         self, step: int, problems: Sequence[Problem], clock: Clock, on_phase: OnPhase, should_stop: ShouldStop
     ) -> list[Ballot]:
-        """Sample N rollouts per problem and hold the elections. Raises StopRequested."""
         vote = self.config.vote
         prompt_ids = [self.prompts.ids(problem) for problem in problems]
         required = vote.num_trained if vote.early_stop else None
@@ -181,7 +227,7 @@ class Learner:
             rate = learning_rate(train.learning_rate, step - 1, total_steps, train.warmup_share, train.schedule)
             # Unanimous and abstained problems stay in: their tokens belong to the mean, their gradient is zero.
             groups = [group for group in _deal(ballots, train.updates_per_step) if group]
-            stats = self.policy.update(groups, train, self.config.vote.temperature, rate, should_stop)
+            stats = self.policy.update(groups, train, self.config.vote.temperature, rate, should_stop, self.ranks)
             shift = self._shift(ballots)
             self.sampler.sync()
         on_phase(Phase.UPDATING, 1, 1)

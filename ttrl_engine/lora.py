@@ -38,7 +38,7 @@ class FoldedLora:
 
     def __init__(self, layers: Sequence[LoraLinear]) -> None:
         self._layers = layers
-        self._frozen = [layer.base_layer.weight.detach().clone() for layer in layers]
+        self._frozen = [_weight_of(layer).detach().clone() for layer in layers]
         for layer in layers:
             layer.merged_adapters = [_ADAPTER]  # peft then runs the base layer alone
         self.fold()
@@ -80,8 +80,12 @@ class FoldedLora:
     def _parts(self) -> Iterator[tuple[Tensor, Tensor, Tensor, float]]:
         """W + s·B·A (out, in), A (rank, in), B (out, rank) and s of each layer."""
         for layer in self._layers:
-            a, b = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
-            yield layer.base_layer.weight, a, b, float(layer.scaling[_ADAPTER])
+            a, b = (cast(torch.nn.Linear, part[_ADAPTER]).weight for part in (layer.lora_A, layer.lora_B))
+            yield _weight_of(layer), a, b, float(layer.scaling[_ADAPTER])
+
+
+def _weight_of(layer: LoraLinear) -> Tensor:
+    return cast(torch.nn.Linear, layer.base_layer).weight
 
 
 def fold_where_faster(adapted: PeftModel, rank: int) -> FoldedLora | None:
@@ -91,9 +95,9 @@ def fold_where_faster(adapted: PeftModel, rank: int) -> FoldedLora | None:
     backward, an adapter beside costs 2·in·out + 3·rank·(in + out) products, one folded in 3·in·out.
     """
     layers = [part for part in adapted.modules() if isinstance(part, LoraLinear)]
-    weights = [layer.base_layer.weight for layer in layers]
     if not layers or any(not isinstance(layer.base_layer, torch.nn.Linear) for layer in layers):
         return None
+    weights = [_weight_of(layer) for layer in layers]
     if any(weight.dtype is not torch.float32 or weight.device.type != "cpu" for weight in weights):
         return None
     if 3 * rank * sum(sum(weight.shape) for weight in weights) < sum(weight.numel() for weight in weights):

@@ -13,8 +13,8 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import ModelError, RunError
-from ttrl_engine.models import resolve_source
 from ttrl_engine.loading import load_model
+from ttrl_engine.models import resolve_source
 from ttrl_engine.sampler import StopRequested
 
 STAGES = ("loading", "merging", "writing")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
@@ -23,6 +24,7 @@ from ttrl_engine.memory import ModelShape, describe_rollout
 from ttrl_engine.objective import clipped_objective, k3_estimate, weighted_objective
 from ttrl_engine.packing import Pack
 from ttrl_engine.packing import TrainRow as TrainRow  # what an update is made of, by the name its users know
+from ttrl_engine.ranks import ALONE, Ranks
 from ttrl_engine.sampler import ShouldStop, StopRequested
 from ttrl_engine.scoring import Scorer
 
@@ -88,7 +90,7 @@ class Policy:
             if isinstance(part, torch.nn.Dropout):
                 part.p = 0.0
         module.config.attention_dropout = 0.0
-        module.eval()
+        torch.nn.Module.eval(module)
         # peft draws the initial A from the global generator; the caller has seeded it.
         trained = add_lora(module, model) if model.method == "lora" else module
         trained.eval()
@@ -146,6 +148,7 @@ class Policy:
         temperature: float,
         rate: float,
         should_stop: ShouldStop,
+        ranks: Ranks = ALONE,
     ) -> UpdateStats:
         """One optimizer step per group of rows (GRPO). Rows with zero advantage add nothing and are left out, but
         their tokens count in the normaliser, so the loss is a mean over all trained tokens of the group.
@@ -155,21 +158,14 @@ class Policy:
         With more, the later groups are off-policy and all go through the clipped ratio against the sampler, which
         contains that weight already; the cap then does nothing.
 
-        Splitting into micro-batches never changes the gradient. Raises StopRequested before the first optimizer step
-        only, so the weights are either those before or those after; RunError if memory does not suffice.
+        Splitting into micro-batches, and among `ranks`, never changes the gradient. Raises StopRequested before the
+        first optimizer step only, so the weights are either those before or those after; RunError if memory does not
+        suffice.
         """
         totals = _Totals()
         for index, rows in enumerate(groups):
             stop = should_stop if index == 0 else _never
-            while True:
-                try:
-                    self._step(rows, train, temperature, rate, stop, totals, first=index == 0)
-                    break
-                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as failure:
-                    self.optimizer.zero_grad(set_to_none=True)
-                    self._make_room(failure, rows)
-                finally:
-                    self.model.eval()
+            self._step(rows, train, temperature, rate, stop, totals, index == 0, ranks)
         return totals.stats()
 
     def _step(
@@ -181,22 +177,24 @@ class Policy:
         should_stop: ShouldStop,
         totals: _Totals,
         first: bool,
+        ranks: Ranks,
     ) -> None:
         """One optimizer step on one group; nothing has changed where it raises."""
         normaliser = sum(len(row.tokens) for row in rows)
         active = [row for row in rows if row.advantage != 0.0 or train.kl_coef > 0.0]
         if not active:
             return
-        part = _Totals(has_kl=train.kl_coef > 0.0, steps=1)
-        self.optimizer.zero_grad(set_to_none=True)
-        # transformers makes activations again in training mode only.
-        self.model.train(self.checkpointing)
-        with self.folded.learning() if self.folded else contextlib.nullcontext():
-            for batch in self.scorer.batches(active, self.tokens_per_batch, share=not self.checkpointing):
-                if should_stop():
-                    self.optimizer.zero_grad(set_to_none=True)
-                    raise StopRequested
-                self._accumulate(batch, train, temperature, normaliser, part, first)
+        # Every rank knows all rows of the step, so each takes as many tokens as the others.
+        mine = ranks.even_share(active, lambda row: row.length)
+        try:
+            part = ranks.unless_stopped(
+                lambda: self._gradient(mine, train, temperature, normaliser, should_stop, first)
+            )
+        except StopRequested:
+            self.optimizer.zero_grad(set_to_none=True)
+            raise
+        ranks.sum_gradients(self.parameters)
+        part = _Totals.of_ranks(ranks.gather(part))
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, train.max_grad_norm)
         if not bool(torch.isfinite(norm)):
             self.optimizer.zero_grad(set_to_none=True)
@@ -212,6 +210,35 @@ class Policy:
             self.folded.fold()
         part.norm = float(norm)
         totals.add(part)
+
+    def _gradient(
+        self,
+        rows: Sequence[TrainRow],
+        train: TrainConfig,
+        temperature: float,
+        normaliser: int,
+        should_stop: ShouldStop,
+        first: bool,
+    ) -> _Totals:
+        """The gradient of the rows, left at the parameters, and what was measured on the way. Where memory runs out it
+        is made again in smaller pieces. Raises StopRequested."""
+        while True:
+            part = _Totals(has_kl=train.kl_coef > 0.0, steps=1)
+            self.optimizer.zero_grad(set_to_none=True)
+            # transformers makes activations again in training mode only.
+            self.model.train(self.checkpointing)
+            try:
+                with self.folded.learning() if self.folded else contextlib.nullcontext():
+                    for batch in self.scorer.batches(rows, self.tokens_per_batch, share=not self.checkpointing):
+                        if should_stop():
+                            raise StopRequested
+                        self._accumulate(batch, train, temperature, normaliser, part, first)
+                return part
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as failure:
+                self.optimizer.zero_grad(set_to_none=True)
+                self._make_room(failure, rows)
+            finally:
+                self.model.eval()
 
     def _accumulate(
         self,
@@ -283,13 +310,21 @@ class Policy:
             self.checkpoint_activations()
         else:
             shape = ModelShape.from_config(self.base.config.to_dict())
+            kind: Literal["cpu", "cuda"] = "cuda" if self.device.type == "cuda" else "cpu"
             raise RunError(
                 f"Out of memory: even one rollout of {longest:,} tokens with gradient checkpointing does not fit. "
-                f"{describe_rollout(shape, longest, self.device.type, self.lora_rank)} Lower the longest answer, take "
+                f"{describe_rollout(shape, longest, kind, self.lora_rank)} Lower the longest answer, take "
                 "a smaller model, or free memory that other programs hold."
             ) from failure
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    @torch.no_grad()
+    def fingerprint(self) -> str:
+        """Of the weights that learn; the same weights give the same. One reading of them, where they are: the bits of
+        each tensor are added up, which tells apart what training makes, not what somebody contrives."""
+        sums = [parameter.detach().view(torch.int32).sum(dtype=torch.int64) for parameter in self.parameters]
+        return hashlib.sha256(str(torch.stack(sums).tolist()).encode()).hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
         """Write the policy: a peft adapter, or the full model, with the tokenizer; safetensors in either case."""
@@ -336,6 +371,15 @@ class _Totals:
         self.tokens += other.tokens
         self.mismatch_tokens += other.mismatch_tokens
         self.steps += other.steps
+
+    @classmethod
+    def of_ranks(cls, parts: Sequence[_Totals]) -> _Totals:
+        """One optimizer step out of what each rank has measured of it."""
+        whole = cls()
+        for part in parts:
+            whole.add(part)
+        whole.steps = 1
+        return whole
 
     def stats(self) -> UpdateStats:
         tokens, steps = max(1, self.tokens), max(1, self.steps)

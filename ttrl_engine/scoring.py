@@ -74,7 +74,7 @@ class Scorer:
             hidden = self._run(model.base_model, batch).last_hidden_state
             chosen = hidden.reshape(-1, hidden.shape[-1])[batch.places]
             with self._half():
-                return chunked_logprobs(chosen, model.get_output_embeddings(), batch.targets, temperature)
+                return chunked_logprobs(chosen, model.lm_head, batch.targets, temperature)
         logits = self._run(model, batch).logits
         return token_logprobs(logits.reshape(-1, logits.shape[-1])[batch.places], batch.targets, temperature)
 

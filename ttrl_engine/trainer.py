@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from ttrl_engine.events import (
     CheckpointSaved,
     Emit,
     Ending,
+    Event,
     Noted,
     Phase,
     Progressed,
@@ -35,14 +35,24 @@ from ttrl_engine.events import (
     Split,
     StepFinished,
 )
-from ttrl_engine.learner import Ballot, Clock, Learner, step_problems
+from ttrl_engine.learner import Clock, Learner, StepOutcome, step_problems
 from ttrl_engine.models import fingerprint
 from ttrl_engine.observe import election_events, step_metrics
 from ttrl_engine.policy import Policy
 from ttrl_engine.problems import Problem, ProblemSet, split
+from ttrl_engine.process_group import join
 from ttrl_engine.prompts import PromptFormat, stop_ids
+from ttrl_engine.ranks import Ranks
+from ttrl_engine.rollout_files import (
+    DamagedRolloutsError,
+    forget_tokens,
+    read_tokens,
+    rollout_key,
+    write_texts,
+    write_tokens,
+)
 from ttrl_engine.safeguards import Safeguards
-from ttrl_engine.sampler import Sampler, SamplingParams, StopRequested, stream_of
+from ttrl_engine.sampler import Rollout, Sampler, SamplingParams, StopRequested, stream_of
 from ttrl_engine.tasks import task_for
 from ttrl_engine.threads import default_threads
 from ttrl_engine.torch_sampler import MAX_ROWS, TorchSampler, cache_budget
@@ -65,12 +75,20 @@ def run(
     `folder` receives `checkpoints/step-000010/`, `rollouts/step-000001.jsonl.gz` and, at the end, `policy/` with the
     adapter or the model. `benchmarks` maps a shown name to a labelled set that is only scored. Raises StudioError
     with a reason for the user.
+
+    Under torchrun every process calls it alike: they share the work, and only the first one emits and writes.
     """
-    return _Run(config, folder, problem_set, benchmarks, emit, should_stop, base_scores or NoBaseScores()).go()
+    ranks = join(config.hardware)
+    speak = emit if ranks.first else _silent
+    try:
+        run = _Run(config, folder, problem_set, benchmarks, speak, should_stop, base_scores or NoBaseScores(), ranks)
+        return run.go()
+    finally:
+        ranks.close()
 
 
 class _Run:
-    """The state of one run in one process."""
+    """The state of one run, the same in each of its processes."""
 
     def __init__(
         self,
@@ -81,15 +99,17 @@ class _Run:
         emit: Emit,
         should_stop: Callable[[], bool],
         base_scores: BaseScores,
+        ranks: Ranks,
     ) -> None:
         self.config, self.folder, self.problem_set = config, folder, problem_set
         self.emit, self.should_stop, self.base_scores = emit, should_stop, base_scores
+        self.ranks = ranks
         self.clock = Clock()
         self.last_progress = 0.0
         self.answers = config.answers.over(problem_set.answers)
         self.task = task_for(self.answers)
         self._phase(0, Phase.LOADING, 0, 1)
-        self.threads = config.hardware.threads or default_threads()
+        self.threads = config.hardware.threads or max(1, default_threads() // ranks.size)
         torch.set_num_threads(self.threads)
         start = stream_of(config.seed, "start")
         torch.manual_seed(start)
@@ -108,7 +128,7 @@ class _Run:
         self.exams = self._draw_exams(held_out, benchmarks)
         ends = stop_ids(self.policy.tokenizer, self.policy.base.generation_config.eos_token_id)
         self.sampler = self._make_sampler()
-        self.learner = Learner(config, self.policy, self.sampler, self.prompts, ends)
+        self.learner = Learner(config, self.policy, self.sampler, self.prompts, ends, ranks)
         evaluate = config.evaluate
         self.exam_params = SamplingParams(evaluate.temperature, evaluate.top_p, config.vote.max_new_tokens, ends)
         self.total_steps = config.total_steps(len(self.adapt))
@@ -117,11 +137,14 @@ class _Run:
             step=0,
             tokens_per_batch=self.policy.tokens_per_batch,
             evaluated_step=-1,
-            config_digest=config.digest(),
+            # A run may be resumed by another number of processes.
+            config_digest=config.with_changes(**{"hardware.gpus": 1}).digest(),
             data_hash=problem_set.content_hash,
         )
         self.saved_step = 0
+        self.has_read = False
         self._resume()
+        self._warn_if_alone()
         self.emit(
             RunStarted(
                 model=config.model.source,
@@ -157,7 +180,7 @@ class _Run:
         if ending is not Ending.COMPLETED and self.state.step > self.saved_step:
             self._save()
         step = self.state.step
-        path = self._save_policy() if step > 0 else None
+        path = self._save_policy() if step > 0 and self.ranks.first else None
         finished = RunFinished(ending=ending, step=step, policy_path=None if path is None else str(path))
         self.emit(finished)
         return finished
@@ -166,7 +189,7 @@ class _Run:
         if self.state.evaluated_step < self.state.step and self._evaluation_due():
             self._evaluate()
         while self.state.step < self.total_steps:
-            if self.should_stop():
+            if self.ranks.any(self.should_stop()):
                 raise StopRequested
             alarms = self._step()
             if self._evaluation_due():
@@ -189,10 +212,15 @@ class _Run:
             self._phase(step, phase, done, total)
 
         budget = self.policy.tokens_per_batch
-        ballots = self.learner.vote(step, problems, self.clock, on_phase, self.should_stop)
+        key = self._key(step, problems)
+        stored = self._stored(step, key)
+        ballots = self.learner.vote(step, problems, self.clock, on_phase, self.should_stop, stored)
         self._pass_on_notes(step)
-        with self.clock.phase(Phase.SAVING):
-            self._store_rollouts(step, ballots)
+        if self.ranks.first:
+            with self.clock.phase(Phase.SAVING):
+                write_texts(self.folder, step, ballots)
+                if stored is None:
+                    write_tokens(self.folder, step, key, [ballot.rollouts for ballot in ballots])
         outcome = self.learner.learn(step, self.total_steps, ballots, self.clock, on_phase, self.should_stop)
         if self.policy.tokens_per_batch < budget:
             self._note(
@@ -201,18 +229,24 @@ class _Run:
                 f"Memory ran out in the update, so micro-batches went from {budget:,} to "
                 f"{self.policy.tokens_per_batch:,} tokens. The result is the same, only slower.",
             )
-        references = self.problem_set.references
+        # What it says of the step is for one to decide, or ranks might part ways over a rounding error.
+        alarmed = self.ranks.from_first(self._tell(outcome) if self.ranks.first else False)
+        self.state.labels |= {ballot.problem.id: ballot.election.label_key for ballot in ballots}
+        self.state.step = step
+        self.state.tokens_per_batch = self.policy.tokens_per_batch
+        self.state.healthy = self.state.healthy and not alarmed
+        return alarmed
+
+    def _tell(self, outcome: StepOutcome) -> bool:
+        """Emit what a step did; whether an alarm fired."""
+        step, references = outcome.step, self.problem_set.references
         for event in election_events(outcome, self.task, references):
             self.emit(event)
         seconds = self.clock.take()
         metrics = step_metrics(outcome, self.task, references, self.state.labels, seconds)
-        self.state.labels |= {ballot.problem.id: ballot.election.label_key for ballot in ballots}
-        self.state.step = step
-        self.state.tokens_per_batch = self.policy.tokens_per_batch
         self.emit(StepFinished(step, self.total_steps, metrics, seconds))
         alarms = self.safeguards.observe(step, metrics)
         self.state.safeguards = self.safeguards.state()
-        self.state.healthy = self.state.healthy and not alarms
         for alarm in alarms:
             action = self.config.safeguards.action
             self.emit(AlarmRaised(step, alarm.alarm, alarm.message, alarm.value, alarm.threshold, action))
@@ -230,10 +264,13 @@ class _Run:
         for exam in self.exams:
             key = json.dumps(exam.key)
             cache_key = self._base_key(exam) if step == 0 else None
-            cached = self.base_scores.get(cache_key) if cache_key else None
+            known = self.base_scores.get(cache_key) if cache_key and self.ranks.first else None
+            cached = self.ranks.from_first(None if known is None else dict(known))
 
-            def on_progress(done: int, _: int, offset: int = before) -> None:
-                self._phase(step, Phase.EVALUATING, offset + done, total)
+            questions = len(exam.problems) * self.config.evaluate.num_samples
+
+            def on_progress(done: int, share: int, offset: int = before, whole: int = questions) -> None:
+                self._phase(step, Phase.EVALUATING, offset + done * whole // share, total)
 
             clock = Clock()
             with clock.phase(Phase.EVALUATING):
@@ -249,12 +286,13 @@ class _Run:
                         stream_of(self.config.seed, "exam", step, *exam.key),
                         on_progress,
                         self.should_stop,
+                        self.ranks,
                     )
                 )
-            before += len(exam.problems) * self.config.evaluate.num_samples
+            before += questions
             if cache_key:
                 self.state.base[key] = marks.as_dict()
-                if not cached:
+                if not cached and self.ranks.first:
                     self.base_scores.put(cache_key, marks.as_dict())
             base = Marks.from_dict(self.state.base[key]) if key in self.state.base else None
             seconds = 0.0 if cached else clock.seconds[Phase.EVALUATING]
@@ -334,12 +372,25 @@ class _Run:
             self._note(step, "info", f"Resumed from the checkpoint of step {step}.")
             return
 
+    def _warn_if_alone(self) -> None:
+        wanted = self.config.hardware.gpus
+        if wanted > 1 and self.ranks.size == 1:
+            self._note(
+                self.state.step,
+                "warning",
+                f"The config asks for {wanted} processes and this is one, so it computes alone. Start it by "
+                f"`python -m ttrl_engine` or `torchrun --nproc-per-node {wanted} -m ttrl_engine` to share the work.",
+            )
+
     def _save(self) -> None:
         step = self.state.step
         self._phase(step, Phase.SAVING, 0, 1)
+        self.saved_step = step
+        if not self.ranks.first:
+            return
         with self.clock.phase(Phase.SAVING):
             path = save_checkpoint(self.folder, self.policy, self.state, self.config.checkpoint.keep)
-        self.saved_step = step
+            forget_tokens(self.folder, step)
         self.emit(CheckpointSaved(step, str(path)))
 
     def _roll_back(self) -> None:
@@ -366,29 +417,25 @@ class _Run:
         beside.replace(target)
         return target
 
-    def _store_rollouts(self, step: int, ballots: list[Ballot]) -> None:
-        """Every rollout of the step, before the update that uses it: `rollouts/step-000001.jsonl.gz`."""
-        root = self.folder / "rollouts"
-        root.mkdir(parents=True, exist_ok=True)
-        beside = root / f".step-{step:06d}"
-        with gzip.open(beside, "wt", encoding="utf-8", compresslevel=3) as file:
-            for ballot in ballots:
-                class_of = {i: n for n, each in enumerate(ballot.election.classes) for i in each.members}
-                trained = frozenset(ballot.trained)
-                for index, (rollout, text) in enumerate(zip(ballot.rollouts, ballot.texts, strict=True)):
-                    row = {
-                        "problem_id": ballot.problem.id,
-                        "index": index,
-                        "text": text,
-                        "class_index": class_of.get(index),
-                        "reward": None if rollout.finish == "dropped" else ballot.rewards[index],
-                        "trained": index in trained,
-                        "length": len(rollout.tokens),
-                        "finish": rollout.finish,
-                        "logprob": sum(rollout.logprobs),
-                    }
-                    file.write(json.dumps(row) + "\n")
-        beside.replace(root / f"step-{step:06d}.jsonl.gz")
+    def _stored(self, step: int, key: str) -> list[list[Rollout]] | None:
+        """The rollouts of the step where an earlier attempt drew them from these very weights."""
+        found = None
+        if self.ranks.first:
+            try:
+                found = read_tokens(self.folder, step, key)
+            except DamagedRolloutsError as failure:
+                reason = f"The stored rollouts of step {step} cannot be read ({failure}), so they are sampled again."
+                self._note(step, "warning", reason)
+        found = self.ranks.from_first(found)
+        if found is not None and not self.has_read:
+            self.has_read = True
+            self._note(step, "info", f"From step {step} on, rollouts that were on disk are used and not sampled again.")
+        return found
+
+    def _key(self, step: int, problems: Sequence[Problem]) -> str:
+        state = self.state
+        ids = [problem.id for problem in problems]
+        return rollout_key(state.config_digest, state.data_hash, step, ids, self.policy.fingerprint())
 
     def _phase(self, step: int, phase: Phase, done: int, total: int) -> None:
         now = time.monotonic()
@@ -404,6 +451,10 @@ class _Run:
 
     def _note(self, step: int, level: str, message: str) -> None:
         self.emit(Noted(step, level, message))
+
+
+def _silent(event: Event) -> None:
+    """What a rank says that is not the first."""
 
 
 def _device_name(device: torch.device) -> str:

@@ -2,6 +2,9 @@
 
 It computes, writes rows and, as its last word, how it ended. It never changes the state of its job beyond `running`:
 that is for the worker, which outlives it.
+
+A run on several GPUs has a process for each, started by torchrun inside the process that the worker has started; the
+first of them writes the rows.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from ttrl_engine.equivalence import configure_shared
-from ttrl_engine.errors import DataError, RunError, StudioError
-from ttrl_engine.events import Ending, Noted
+from ttrl_engine.errors import DataError, PeerLostError, RunError, StudioError
+from ttrl_engine.events import Ending, Event, Noted
+from ttrl_engine.launch import is_first, is_rank, launch
 from ttrl_engine.problems import Problem, ProblemSet, load_problem_set
 from ttrl_engine.sampler import StopRequested
 from ttrl_engine.threads import wait_politely
@@ -39,7 +43,7 @@ from worker.store import Store
 from worker.store.holding import Claim, FencedError
 from worker.store.problem_sets import SET_PREFIX
 
-DONE, FAILED, FENCED, ORPHANED = 0, 1, 3, 4
+DONE, FAILED, FENCED, ORPHANED, PEER_LOST = 0, 1, 3, 4, 5
 """Exit codes. The worker goes by the last word in the store; these are for whoever starts a child by hand."""
 
 PROGRESS_INTERVAL_S = 0.5
@@ -54,7 +58,7 @@ def main(engine: Engine | None = None, argv: Sequence[str] | None = None) -> int
     # Before the parent is looked at: between the two the parent may die, and its last signal must find us ready.
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not processes.end_with_parent(arguments.parent):
+    if not processes.end_with_parent(arguments.parent, signal.SIGKILL if is_rank() else signal.SIGTERM):
         return ORPHANED
     processes.offer_for_memory()
     wait_politely()
@@ -66,6 +70,9 @@ def main(engine: Engine | None = None, argv: Sequence[str] | None = None) -> int
     claim = Claim(arguments.job, arguments.attempt)
     store = Store(arguments.data_dir)
     configure_shared(arguments.data_dir / READINGS)
+    num_ranks = _num_ranks(store, claim)
+    if num_ranks > 1 and not is_rank():
+        return _launch(arguments, num_ranks)
     try:
         _compute(store, claim, engine or TorchEngine(), stop)
     except FencedError as refused:
@@ -73,6 +80,10 @@ def main(engine: Engine | None = None, argv: Sequence[str] | None = None) -> int
         return FENCED
     except StopRequested:
         store.say_outcome(claim, Outcome.STOPPED)
+    except PeerLostError as error:
+        # The one that was lost has told why, or was killed and told nothing; then its signal is the reason.
+        _log.warning("%s", error)
+        return PEER_LOST
     except Exception as error:  # noqa: BLE001 (every failure is told with its kind, its hint and its trace)
         return _tell(store, claim, error)
     return DONE
@@ -85,6 +96,27 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--attempt", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True, help="process whose end ends this one")
     return parser.parse_args(argv)
+
+
+def _num_ranks(store: Store, claim: Claim) -> int:
+    """Processes that the job asks for."""
+    job = store.job(claim.job_id)
+    run = store.run(job.subject_id) if job.kind == "run" else None
+    return 1 if run is None else run.config.hardware.gpus
+
+
+def _launch(arguments: argparse.Namespace, num_ranks: int) -> int:
+    """Have the job computed by so many processes, of which this one is the parent. Ends by the signal that one of them
+    was killed by, if any was, so that the worker sees what it would have seen of a single process."""
+    # torchrun has handlers of its own; a signal that comes before them ends this process, and nothing is lost.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    words = ["--data-dir", arguments.data_dir, "--job", arguments.job, "--attempt", arguments.attempt]
+    code = launch("worker.child", [str(word) for word in (*words, "--parent", os.getpid())], num_ranks)
+    if code < 0:
+        _log.error("A process of this run was ended by signal %s.", -code)
+        logging.shutdown()
+        os.kill(os.getpid(), -code)
+    return code
 
 
 def _watch_parent(parent: int, stop: threading.Event) -> None:
@@ -121,9 +153,12 @@ def _compute(store: Store, claim: Claim, engine: Engine, stop: threading.Event) 
 def _compute_run(store: Store, claim: Claim, run: RunRow, engine: Engine, stop: threading.Event) -> None:
     folder = store.run_folder(run.id)
     config = run.config
-    folder.joinpath("config.yaml").write_text(config.to_yaml(), encoding="utf-8")
     problem_set = store.load_problem_set(run.set_id)
     benchmarks = _benchmarks(store, config.data.benchmarks)
+    if not is_first():
+        engine.run(config, folder, problem_set, benchmarks, _say_nothing, stop.is_set, BaseScoreTable(store))
+        return
+    folder.joinpath("config.yaml").write_text(config.to_yaml(), encoding="utf-8")
     with Recorder(store, claim, run.id) as recorder:
         finished = engine.run(
             config, folder, problem_set, benchmarks, recorder.emit, stop.is_set, BaseScoreTable(store)
@@ -143,6 +178,10 @@ def _compute_run(store: Store, claim: Claim, run: RunRow, engine: Engine, stop: 
             reason = "A safeguard fired." if alarm is None else alarm.message
             store.say_outcome(claim, Outcome.ROLLED_BACK if rolled_back else Outcome.ALARM, reason)
     _log.info("%s at step %s", finished.ending, finished.step)
+
+
+def _say_nothing(event: Event) -> None:
+    """The first process speaks for all."""
 
 
 def _compute_comparison(

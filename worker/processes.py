@@ -6,10 +6,11 @@ import contextlib
 import itertools
 import os
 import signal
-import sys
 from pathlib import Path
 
 import psutil
+
+from ttrl_engine.launch import signal_when_parent_ends
 
 
 def has_exited(pid: int) -> bool:
@@ -58,16 +59,13 @@ def kill_leftovers(pgid: int, before_at: float) -> None:
                 process.kill()
 
 
-def end_with_parent(parent_pid: int) -> bool:
-    """Called by a child first thing: get SIGTERM when the parent dies. False if the parent is already gone.
+def end_with_parent(parent_pid: int, number: signal.Signals = signal.SIGTERM) -> bool:
+    """Called by a child first thing: get this signal when the parent dies. False if the parent is already gone.
 
-    Linux only; elsewhere the child looks at its parent from time to time. It is SIGTERM, so that it can still save.
+    Linux only; elsewhere the child looks at its parent from time to time. It is SIGTERM, so that it can still save; a
+    process that torchrun has started gets SIGKILL: its group is its own, and its parent dies only by force.
     """
-    if sys.platform == "linux":
-        import ctypes
-
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    signal_when_parent_ends(number)
     return os.getppid() == parent_pid
 
 

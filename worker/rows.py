@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 from ttrl_engine.config import AnswerConfig, RunConfig, TaskKind, parse_config
 from worker.states import ACTIVE, RESUMABLE, TERMINAL, Intent, JobState
 
+SpotSaid: TypeAlias = Literal["answer", "right", "wrong", "skip"]
 JobKind: TypeAlias = Literal["run", "compare", "export"]
 
 SeriesPoint: TypeAlias = tuple[int, float | None, float | None, float | None]
@@ -212,10 +213,22 @@ class ElectionRow:
 
 
 @dataclass(frozen=True)
+class LabelRow:
+    """What one problem elected at one step, in short."""
+
+    step: int
+    problem_id: str
+    label: str | None
+    consensus: float
+    label_correct: bool | None
+
+
+@dataclass(frozen=True)
 class ProblemOverviewRow:
     """One problem of a run over all its elections.
 
-    `flips` counts changes from one elected label to a different one; abstentions in between are passed over.
+    `flips` counts changes from one elected label to a different one; abstentions in between are passed over. `idx` is
+    its place in the set, from 0.
     """
 
     problem_id: str
@@ -230,6 +243,43 @@ class ProblemOverviewRow:
     margin_last: float
     flips: int
     label_correct: bool | None
+    idx: int | None = None
+
+
+@dataclass(frozen=True)
+class LabelFlipRow:
+    """A problem whose elected label differs from the one elected before it; `kind` is a field of LabelFlipCounts."""
+
+    problem_id: str
+    prompt: str
+    step_before: int
+    step: int
+    label_before: str
+    label: str
+    consensus_before: float
+    consensus: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class LabelFlipCounts:
+    """Changes of pseudo-labels by what they did; `unknown` are those without a reference answer."""
+
+    rescue: int = 0
+    harm: int = 0
+    both_wrong: int = 0
+    both_right: int = 0
+    unknown: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.rescue + self.harm + self.both_wrong + self.both_right + self.unknown
+
+    @property
+    def net(self) -> int | None:
+        """Rescues minus harm; None where no change could be judged."""
+        return self.rescue - self.harm if self.total > self.unknown else None
 
 
 @dataclass(frozen=True)
@@ -392,6 +442,34 @@ class DeliveryRow:
     error: str | None
     created_at: float
     sent_at: float | None
+
+
+@dataclass(frozen=True)
+class SpotCheckRow:
+    """Problems drawn at random of `num_eligible` at `step`, in the order of the draw; the `number`-th of the run."""
+
+    id: int
+    run_id: int
+    seed: int
+    step: int
+    num_eligible: int
+    created_at: float
+    number: int
+    problem_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SpotVerdictRow:
+    """What a person said: an `answer` (in `text`), that the label of `step` (in `text`) is `right` or `wrong`, or
+    nothing (`skip`)."""
+
+    id: int
+    check_id: int
+    problem_id: str
+    step: int
+    said: SpotSaid
+    text: str | None
+    at: float
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,28 @@ def m_readability_of_scores(db: Database) -> None:
         db.execute(f"ALTER TABLE scores ADD COLUMN {column}")
 
 
+_SPOT_CHECKS = """
+CREATE TABLE spot_checks (
+  id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, seed INTEGER NOT NULL,
+  step INTEGER NOT NULL, num_eligible INTEGER NOT NULL, problems_json TEXT NOT NULL, created_at REAL NOT NULL
+) STRICT;
+CREATE INDEX spot_checks_by_run ON spot_checks (run_id, id);
+CREATE TABLE spot_verdicts (
+  id INTEGER PRIMARY KEY, check_id INTEGER NOT NULL REFERENCES spot_checks(id) ON DELETE CASCADE,
+  problem_id TEXT NOT NULL, step INTEGER NOT NULL,
+  said TEXT NOT NULL CHECK (said IN ('answer', 'right', 'wrong', 'skip')), text TEXT, at REAL NOT NULL
+) STRICT;
+CREATE INDEX spot_verdicts_by_check ON spot_verdicts (check_id, id)
+"""
+
+
+@migrations()
+def m_spot_checks(db: Database) -> None:
+    """Labels that a person checked."""
+    for statement in _SPOT_CHECKS.split(";"):
+        db.execute(statement)
+
+
 def migrate(database: Path) -> None:
     """Bring `database` up to date; safe to call from any number of processes at once.
 

@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 import worker
 from worker import processes
-from worker.failures import classify, is_disk_full
+from worker.failures import classify, failure, is_disk_full
 from worker.folders import comparison_folder, export_folder, run_folder
 from worker.reserve import Reserve
 from worker.rows import JobRow
@@ -53,6 +53,9 @@ class Supervisor:
         self.stopping = threading.Event()
         self.hurry = threading.Event()
         self._slots: SimpleQueue[str | None] = SimpleQueue()
+        self._num_gpus = len(set(gpus) - {None})
+        # Held while a job waits for its GPUs: two that each had some of them would wait for ever.
+        self._claiming = threading.Lock()
         for gpu in gpus:
             self._slots.put(gpu)
         self._held: set[Claim] = set()
@@ -60,19 +63,24 @@ class Supervisor:
 
     def serve(self) -> None:
         """Answer the doorbell: compute what waits, head first, until nothing waits or the worker stops."""
-        gpu = self._slots.get()
-        try:
-            while not self.stopping.is_set():
-                claim = self._store.claim_next(self.name, gpu)
-                if claim is None:
-                    return
-                self._held.add(claim)
-                try:
-                    self._see_through(claim, gpu)
-                finally:
+        while not self.stopping.is_set():
+            slots: list[str | None] = []
+            claim: Claim | None = None
+            try:
+                with self._claiming:
+                    slots.append(self._slots.get())
+                    claim = None if self.stopping.is_set() else self._store.claim_next(self.name, slots[0])
+                    if claim is None:
+                        return
+                    self._held.add(claim)
+                    ready = self._gather_gpus(claim, slots)
+                if ready:
+                    self._see_through(claim, slots)
+            finally:
+                if claim is not None:
                     self._held.discard(claim)
-        finally:
-            self._slots.put(gpu)
+                for slot in slots:
+                    self._slots.put(slot)
 
     def num_free(self) -> int:
         """Slots without a job."""
@@ -82,13 +90,35 @@ class Supervisor:
         """Whether a thread of this supervisor looks after the job."""
         return claim in self._held
 
-    def _see_through(self, claim: Claim, gpu: str | None) -> None:
+    def _gather_gpus(self, claim: Claim, slots: list[str | None]) -> bool:
+        """Take the slots of the other GPUs that the job asks for as jobs end; False where it is let go instead."""
+        wanted = 1 if slots[0] is None else self._gpus_of(self._store.job(claim.job_id))
+        if wanted > self._num_gpus > 0:
+            reason = f"The run asks for {wanted} GPUs and this worker has {self._num_gpus}. Clone it with fewer."
+            self._let_go(claim, lambda _job, _step: Verdict(JobState.FAILED, reason, failure("no_gpu", reason)))
+            return False
+        while len(set(slots)) < wanted:
+            try:
+                slots.append(self._slots.get(timeout=LISTEN_S))
+            except Empty:
+                pass
+            cause = Cause.WORKER_STOPS if self.stopping.is_set() else Cause.ASKED
+            if cause is Cause.WORKER_STOPS or self._store.beat(claim) is not Intent.RUN:
+                self._let_go(claim, lambda job, step, why=cause: settle(job, why, None, step, "", 1))  # type: ignore[misc]
+                return False
+        return True
+
+    def _gpus_of(self, job: JobRow) -> int:
+        run = self._store.run(job.subject_id) if job.kind == "run" else None
+        return 1 if run is None or run.config.hardware.device == "cpu" else run.config.hardware.gpus
+
+    def _see_through(self, claim: Claim, slots: Sequence[str | None]) -> None:
         # Given back on a full disk: laid in again once there is room.
         self._reserve.keep()
         job = self._store.job(claim.job_id)
         folder = job_folder(self._store.data_dir, job)
         try:
-            process = self._start(claim, folder, gpu)
+            process = self._start(claim, folder, slots)
         except OSError as error:
             _log.exception("job %s could not be started", claim.job_id)
             found = classify(error)
@@ -104,7 +134,7 @@ class Supervisor:
         state = self._let_go(claim, lambda job, step: settle(job, cause, exit_code, step, log_tail, most))
         _log.info("job %s attempt %s: exit code %s, %s", claim.job_id, claim.attempt, exit_code, state or "not ours")
 
-    def _start(self, claim: Claim, folder: Path, gpu: str | None) -> subprocess.Popen[bytes]:
+    def _start(self, claim: Claim, folder: Path, slots: Sequence[str | None]) -> subprocess.Popen[bytes]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         arguments = {
             "--data-dir": str(self._store.data_dir),
@@ -121,10 +151,11 @@ class Supervisor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=self._environment(gpu),
+                env=self._environment(slots),
             )
 
-    def _environment(self, gpu: str | None) -> dict[str, str]:
+    def _environment(self, slots: Sequence[str | None]) -> dict[str, str]:
+        gpus = ",".join(dict.fromkeys(slot for slot in slots if slot is not None))
         root = str(Path(worker.__file__).resolve().parents[1])
         paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         return {
@@ -132,7 +163,7 @@ class Supervisor:
             "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
             "PYTHONUNBUFFERED": "1",
             "TOKENIZERS_PARALLELISM": "false",
-            **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}),
+            **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}),
             **({} if self._settings.hub_allowed else {"HF_HUB_OFFLINE": "1"}),
         }
 

@@ -13,8 +13,13 @@ from worker.store.tables import TABLES, TableName
 
 def csv_pieces(store: Store, run_id: int, table: TableName) -> Iterator[str]:
     """The table as CSV, piece by piece; an empty cell is an unknown value."""
-    yield _csv_lines([tuple(TABLES[table])])
-    for rows in store.table_rows(run_id, table):
+    return lines_of(tuple(TABLES[table]), store.table_rows(run_id, table))
+
+
+def lines_of(columns: Sequence[str], batches: Iterable[Iterable[Sequence[Any]]]) -> Iterator[str]:
+    """A head and batches of rows as CSV, piece by piece; an empty cell is an unknown value."""
+    yield _csv_lines([columns])
+    for rows in batches:
         yield _csv_lines(rows)
 
 

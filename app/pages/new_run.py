@@ -1,4 +1,7 @@
-"""New run: data, model, plan, review; then Start. `?set=ID` preselects a set, `?clone=RUN` begins from a run."""
+"""New run: data, model, plan, review; then Start.
+
+`?set=ID` preselects a set, `?clone=RUN` begins from a run; `&measure=ID` adds a set that is only scored.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ import yaml
 
 from app.choices import Choices, set_ref
 from app.components import escape, live, note, on_load, page_head, query_int
-from app.config_form import form_values, marks_css
+from app.config_form import field, form_values, marks_css, to_component
 from app.pages.new_run_form import NewRunForm
+from app.pages.new_run_memory import memory_html, picked_remedy
 from app.pages.new_run_review import Review, Start, files_html, model_html, review, rule_html, summary_html
 from app.services import Services
 from ttrl_engine.config import PRESETS, AnswerConfig, RunConfig, parse_config
@@ -50,6 +54,7 @@ class NewRunPage:
             form.yaml,
             form.preset_text,
             form.rule,
+            form.memory,
         ]
         self.everything = [form.start, *form.fields.values(), *self.judged]
 
@@ -80,6 +85,7 @@ class NewRunPage:
         form.upload.upload(
             self.imported_file, [form.upload, *self.inputs], [form.import_message, *self.everything], **quiet
         )
+        form.memory.select(self.remedied, self.inputs, self.everything, **quiet)
         form.go.click(
             self.started,
             [form.client_id, *self.inputs],
@@ -106,6 +112,7 @@ class NewRunPage:
                 )
             else:
                 config = _loosened(run, self.services.store.problem_set(run.set_id))
+                config = config.with_changes(**self._derived(config, request))
                 start = Start(f"run {run.id} “{run.name}”", config, run.id)
                 head = page_head(
                     f"Clone of {run.name}",
@@ -125,6 +132,18 @@ class NewRunPage:
                 start = Start(start.label, start.config.with_changes(**changes))
         client_id = secrets.token_urlsafe(18)
         return [head, client_id, *self._filled(start, start.config, choices=True)]
+
+    def _derived(self, config: RunConfig, request: gr.Request) -> dict[str, Any]:
+        """What `&set=ID` and `&measure=ID` change in a clone: other problems to learn from, a set more to score."""
+        learned, measured = (
+            self.services.store.problem_set(str(request.query_params.get(name, ""))) for name in ("set", "measure")
+        )
+        changes: dict[str, Any] = {}
+        if learned is not None:
+            changes["data.problems"] = set_ref(learned)
+        if measured is not None and set_ref(measured) not in config.data.benchmarks:
+            changes["data.benchmarks"] = (*config.data.benchmarks, set_ref(measured))
+        return changes
 
     def _filled(self, start: Start, config: RunConfig, *, choices: bool = False) -> list[Any]:
         values: list[Any] = form_values(config, self.names)
@@ -156,6 +175,17 @@ class NewRunPage:
             return self._filled(Start(f"“{preset.name}”", config), config.model_copy(update={"name": name}))
 
         return chosen
+
+    def remedied(self, event: gr.EventData, *inputs: Any) -> list[Any]:
+        """A remedy for the memory was clicked: set its fields, if it is still offered for the form as it is now."""
+        start, values = _start(inputs[0]), self._values(inputs[1:])
+        data = event._data if isinstance(event._data, dict) else {}
+        remedy = picked_remedy(review(self.choices, values, start).memory, str(data.get("value", "")))
+        if remedy is None:
+            return [gr.skip() for _ in self.everything]
+        changed = {name: to_component(field(name), value) for name, value in remedy.changes.items()}
+        fields = [changed.get(name, gr.skip()) for name in self.names]
+        return [gr.skip(), *fields, *self._judge(start, values | changed)]
 
     def imported(self, text: str, *_inputs: Any) -> list[Any]:
         """A pasted config replaces every setting; one that cannot be used replaces none and says why."""
@@ -205,6 +235,7 @@ class NewRunPage:
             config.to_yaml() if config else "# Some settings cannot be read yet; see the summary.",
             _preset_html(start),
             rule_html(judged),
+            memory_html(judged.memory, judged.model, str(values["model.source"] or "")),
         ]
 
     def changed(self, *inputs: Any) -> list[Any]:

@@ -27,6 +27,7 @@ class NewRunForm:
                 self._data()
                 self._model()
                 self._plan()
+                self._before()
                 self._review()
             with gr.Column(scale=4, min_width=280, elem_classes=["new-run-side"]):
                 self.summary = live(elem_id="run-summary")
@@ -119,10 +120,15 @@ class NewRunForm:
                         for setting in settings:
                             self._draw(setting.name, min_width=230)
 
+    def _before(self) -> None:
+        with gr.Column(elem_classes=["form-card"]):
+            gr.HTML(_section(4, "Before it starts", "Whether this machine can hold the run."), apply_default_css=False)
+            self.memory = live(elem_id="run-memory")
+
     def _review(self) -> None:
         with gr.Column(elem_classes=["form-card"]):
             gr.HTML(
-                _section(4, "Review", "Name it, look at the file that is stored with the run, or bring one along."),
+                _section(5, "Review", "Name it, look at the file that is stored with the run, or bring one along."),
                 apply_default_css=False,
             )
             self._draw("name", placeholder="from the model and the data")

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.answer_words import rule_words
-from app.choices import Choices, entry_of, parameters_and_bytes, set_title
+from app.choices import Choices, download_bytes, entry_of, set_title
 from app.components import chip, escape, facts, note, pill
 from app.config_form import Reading, changes, field, read_form, shown_value
 from app.format import compact, duration_range, size
 from app.icons import icon
+from app.memory_plan import Machine, MemoryPlan, machine_for, plan_memory
+from app.pages.new_run_memory import memory_words
 from app.plan import Plan, make_plan
 from app.speed import speed_of
 from ttrl_engine.config import AnswerConfig, RunConfig
 from ttrl_engine.errors import ConfigError
 from ttrl_engine.models import ModelCheck
-from worker.health import disk, gpus
+from worker.health import disk
 from worker.rows import ProblemSetRow
 
 # Only what lies in the store: a path typed into the page could name any file of the machine.
@@ -43,6 +45,8 @@ class Review:
     problem_set: ProblemSetRow | None
     model: ModelCheck | None
     plan: Plan | None
+    machine: Machine | None
+    memory: MemoryPlan | None
     blockers: tuple[str, ...]
     errors: Mapping[str, str]
     changed: tuple[str, ...]
@@ -101,7 +105,10 @@ def review(choices: Choices, values: Mapping[str, Any], start: Start) -> Review:
         if reading.config
         else ()
     )
-    return Review(reading, found, model, plan, tuple(blockers), errors, changed)
+    machine = machine_for(reading.config, choices.services.settings) if reading.config else None
+    shape = model.shape if model is not None else None
+    memory = plan_memory(shape, reading.config, machine) if shape and reading.config and machine else None
+    return Review(reading, found, model, plan, machine, memory, tuple(blockers), errors, changed)
 
 
 def _answer_errors(answers: AnswerConfig, found: ProblemSetRow) -> dict[str, str]:
@@ -133,18 +140,16 @@ def _benchmark_errors(choices: Choices, refs: Any) -> dict[str, str]:
 
 
 def _plan(choices: Choices, config: RunConfig, found: ProblemSetRow, model: ModelCheck | None) -> Plan:
-    parameters = model.num_parameters if model else None
     download = 0
     entry = entry_of(config.model.source)
     if entry is not None and (model is None or not model.cached) and not choices.is_cached(entry.source):
-        known, weights = parameters_and_bytes(entry)
-        parameters, download = parameters or known, weights or 0
+        download = download_bytes(entry) or 0
     labelled = (1 + (config.data.held_out_share > 0)) if found.num_references else 0
     return make_plan(
         config,
         found.num_problems,
         num_labelled_splits=labelled + len(config.data.benchmarks),
-        num_parameters=parameters,
+        shape=model.shape if model else None,
         download_bytes=download,
         rollouts_per_s=speed_of(choices.services.store, config.model.source, config.vote.max_new_tokens),
     )
@@ -198,6 +203,7 @@ def _facts(judged: Review, choices: Choices) -> str:
         ),
         ("Tokens", f"at most {compact(plan.max_tokens)}"),
         ("Time", _time_words(plan)),
+        ("Memory", memory_words(judged.memory)),
         ("Disk", _disk_words(plan, choices)),
     ]
     return facts(pairs)
@@ -249,11 +255,11 @@ def _warnings(choices: Choices, judged: Review) -> list[str]:
         )
     if plan.disk_bytes is not None and plan.disk_bytes > disk(choices.services.settings.data_dir).free_bytes:
         said.append("The disk may fill up. Free some space, or keep fewer checkpoints.")
+    if judged.memory is not None and judged.memory.fit == "too large":
+        said.append("The memory will not suffice. “Before it starts” has the settings that would make it fit.")
     entry = entry_of(config.model.source)
-    memory = max((gpu.memory_total for gpu in gpus()), default=0)
-    if entry is not None and entry.gpu_gib > memory / 2**30:
-        here = f"the largest here has {memory / 2**30:.0f} GiB" if memory else "this machine has none"
-        said.append(f"{entry.title} wants a GPU with {entry.gpu_gib} GiB; {here}. It may be very slow or not fit.")
+    if entry is not None and entry.gpu_gib and judged.machine is not None and judged.machine.device == "cpu":
+        said.append(f"{entry.title} wants a GPU, and this run computes on the CPU: it will be very slow.")
     if config.vote.num_trained == config.vote.num_votes and config.vote.num_votes > 64:
         said.append("All votes are trained on. The paper trains on half of 64; fewer are usually enough.")
     status, waiting = choices.services.store.worker_status(), choices.services.store.queue()

@@ -13,24 +13,28 @@ from app import charts
 from app import components as ui
 from app.actions import live_actions, said
 from app.mathtext import LATEX_DELIMITERS
-from app.pages import inspector, run_charts, run_gain, run_problems
+from app.pages import inspector, run_charts, run_flips, run_gain, run_problems, run_triage
 from app.pages.inspector import Inspect
 from app.pages.inspector_view import inspector_html
 from app.pages.run_control import start_control
+from app.pages.run_flips import FlipView
 from app.pages.run_header import header
 from app.pages.run_naming import naming
 from app.pages.run_problems import View
 from app.pages.run_records import config_view, files_view, history_view
 from app.pages.run_share import sharing
+from app.pages.run_spot_check import spot_checking
 from app.pages.run_strips import strips
 from app.pages.run_tiles import evaluation_table, tiles
 from app.services import Services
+from app.spot_checks import spot_check
 from ttrl_engine.errors import StudioError
 from worker.rows import RunRow
 from worker.states import JobState
 
 LIVE_S, REST_S = 2.0, 10.0
 LOG_LINES = 400
+_OPEN = "(address) => { if (address) window.location.assign(address); }"
 
 # The parts of the page that are refreshed, in the order of the outputs.
 PARTS = (
@@ -46,6 +50,8 @@ PARTS = (
     "picked_text",
     "picked_votes",
     "picked_answers",
+    "map",
+    "flips",
     "log",
     "config",
     "history",
@@ -60,6 +66,7 @@ class Seen:
     run_id: int | None = None
     token: str = ""
     view: View = dataclasses.field(default_factory=View)
+    flips: FlipView = dataclasses.field(default_factory=FlipView)
     marks: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -85,7 +92,12 @@ def build(services: Services) -> None:
             parts["picked_text"] = gr.Markdown(latex_delimiters=LATEX_DELIMITERS, elem_classes="math-text")
             parts["picked_votes"] = charts.board(elem_id="run-votes")
             parts["picked_answers"] = ui.live(elem_id="run-answers")
+            parts["map"] = run_triage.triage_map(elem_id="run-map")
             parts["problems"] = ui.live(elem_id="run-problems")
+        with gr.Tab("Label changes", id="flips"):
+            parts["flips"] = ui.live(elem_id="run-flips")
+        with gr.Tab("Spot check", id="spot"):
+            spot_checking(services, timer)
         with gr.Tab("Log", id="log"):
             parts["log"] = ui.live(elem_id="run-log")
         with gr.Tab("Config", id="config"):
@@ -105,11 +117,13 @@ def _connect(
 ) -> None:
     outputs = [seen, timer, *(parts[name] for name in PARTS)]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    goto = gr.Textbox(visible="hidden", elem_id="run-goto", container=False)
 
     def opened(request: gr.Request) -> list[Any]:
         view = View(problem=request.query_params.get("problem") or None, step=ui.query_int(request, "step"))
         start = Seen(ui.query_int(request, "id"), view=view)
-        chosen = gr.Tabs(selected="problems") if view.problem else gr.skip()
+        tab = "problems" if view.problem else "spot" if request.query_params.get("tab") == "spot" else None
+        chosen = gr.Tabs(selected=tab) if tab else gr.skip()
         return [chosen, "", *refreshed(services, start, force=True)]
 
     def ticked(before: Seen, tried: Inspect) -> list[Any]:
@@ -126,12 +140,34 @@ def _connect(
         after, draft = _inspect(services, before, tried, *inspector.said(event))
         return [draft, *refreshed(services, after, draft, force=True)]
 
+    def mapped(before: Seen, tried: Inspect, event: gr.EventData) -> list[Any]:
+        what, value = run_triage.said(event)
+        if what in run_triage.ACTIONS:
+            address, refused = _derive(services, before, what, value)
+            return [address, refused, *[gr.skip()] * len(outputs)]
+        after = dataclasses.replace(before, view=_pick(before.view, what, value))
+        return ["", "", *refreshed(services, after, tried, force=True)]
+
+    def turned(before: Seen, tried: Inspect, event: gr.EventData) -> list[Any]:
+        what, value = said(event)
+        if what == "change":
+            step, _, problem = value.partition(":")
+            view = _pick(dataclasses.replace(before.view, problem=problem or None), "step", step)
+            after, tab = dataclasses.replace(before, view=view), gr.Tabs(selected="problems")
+        else:
+            after, tab = dataclasses.replace(before, flips=run_flips.flip_view(before.flips, what, value)), gr.skip()
+        return [tab, *refreshed(services, after, tried, force=True)]
+
     ui.on_load(opened, None, [tabs, message, *outputs])
     ui.tick(timer, ticked, [seen, trying], outputs)
     for name in ("head", "strips", "gain"):
         parts[name].select(acted, [seen, trying], [message, *outputs], **quiet)
     for name in ("problems", "picked_head", "picked_votes"):
         parts[name].select(picked, [seen, trying], outputs, trigger_mode="multiple", **quiet)
+    parts["map"].select(mapped, [seen, trying], [goto, message, *outputs], **quiet).success(
+        None, [goto], None, js=_OPEN, show_progress="hidden"
+    )
+    parts["flips"].select(turned, [seen, trying], [tabs, *outputs], trigger_mode="multiple", **quiet)
     # One after the other: each click works on what the one before it left.
     parts["picked_answers"].select(
         inspected, [seen, trying], [trying, *outputs], trigger_mode="multiple", concurrency_limit=1, **quiet
@@ -160,6 +196,17 @@ def _control(services: Services, run: RunRow) -> str:
         return ui.note("The control was not started", str(refusal), "warn")
     text = "It is linked under Gain, where its gain is set against this one's."
     return ui.note("The control is in the queue", text, "good")
+
+
+def _derive(services: Services, seen: Seen, action: str, places: str) -> tuple[str, str]:
+    """The address of New run with the chosen problems, or a message where they cannot be made into a run."""
+    run = services.store.run(seen.run_id) if seen.run_id else None
+    try:
+        if run is not None:
+            return run_triage.derived_run(services, run, action, places), ""
+    except StudioError as refusal:
+        return "", ui.note("No new run was prepared", str(refusal), "warn")
+    return "", ui.note("No new run was prepared", "This page is out of date. Reload it and try again.", "warn")
 
 
 def _pick(view: View, what: str, value: str) -> View:
@@ -210,7 +257,7 @@ def refreshed(services: Services, before: Seen, tried: Inspect | None = None, *,
     if not force and token.rpartition("|")[0] == before.token.rpartition("|")[0]:
         texts = {"head": _head(services, run, now)}
     else:
-        texts = {**_all_parts(services, run, before.view, tried or Inspect(), now), "head": _head(services, run, now)}
+        texts = {**_all_parts(services, run, before, tried or Inspect(), now), "head": _head(services, run, now)}
     marks = {
         **before.marks,
         **{name: hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for name, text in texts.items()},
@@ -260,11 +307,13 @@ def _nothing(before: Seen) -> list[Any]:
 def _head(services: Services, run: RunRow, now: float) -> str:
     store = services.store
     place = _place(services, run) if run.state is JobState.QUEUED else None
-    return header(run, store.latest_metrics(run.id), store.evaluations(run.id), place, now)
+    flips = run_flips.flip_counts(store, run.id)
+    return header(run, store.latest_metrics(run.id), store.evaluations(run.id), place, now, flips)
 
 
-def _all_parts(services: Services, run: RunRow, view: View, tried: Inspect, now: float) -> dict[str, str]:
-    store = services.store
+def _all_parts(services: Services, run: RunRow, seen: Seen, tried: Inspect, now: float) -> dict[str, str]:
+    store, view = services.store, seen.view
+    overview = store.problem_overview(run.id)
     series = store.metric_series(run.id, run_charts.METRICS)
     latest, evaluations = store.latest_metrics(run.id), store.evaluations(run.id)
     alarms, notes = store.alarms(run.id), store.notes(run.id)
@@ -274,12 +323,14 @@ def _all_parts(services: Services, run: RunRow, view: View, tried: Inspect, now:
     log = store.log_tail(run.id, LOG_LINES)
     return {
         "strips": strips(run, alarms, store.worker_status().alive),
-        "tiles": tiles(run, first, latest, evaluations),
+        "tiles": tiles(run, first, latest, evaluations, spot_check(services, run)),
         "charts": charts.dump(run_charts.learning_charts(run, series, evaluations, alarms, notes)),
         "details": charts.dump(run_charts.detail_charts(run, series, alarms, notes)),
         "scores": evaluation_table(evaluations),
         "gain": run_gain.gain_view(services, run, evaluations),
-        "problems": run_problems.problems_table(run, store.problem_overview(run.id), view),
+        "map": run_triage.dump(run, overview),
+        "problems": run_problems.problems_table(run, overview, view),
+        "flips": run_flips.ledger(store, run, seen.flips),
         **_picked_parts(services, run, view, tried),
         "log": _log_view(run, log),
         "config": config_view(run),

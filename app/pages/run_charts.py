@@ -8,9 +8,12 @@ from functools import partial
 from app.charts import NO_REFERENCES, Baseline, Chart, Mark, Series
 from app.evaluations import SplitSeries, split_series
 from app.format import interval, percent, points
+from app.pages.run_spot_view import spot_url
 from worker.rows import AlarmRow, EvaluationRow, NoteRow, RunRow, SeriesPoint
+from worker.store.spot_checks import SPOT_CHECK_SIZE
 
 BUCKET_BAND = "the least and greatest value of the steps drawn as one"
+NO_LABELS_KNOWN = f"Unknown: no reference answers. Check {SPOT_CHECK_SIZE} labels to unlock."
 INTERVAL_BAND = "the 95 % interval over problems"
 
 METRICS: tuple[str, ...] = (
@@ -74,7 +77,8 @@ def learning_charts(
                 line(data, "label_accuracy", "Pseudo-label accuracy", 3),
                 line(data, "reward_accuracy", "Reward accuracy", 2),
             ],
-            missing=unknown,
+            missing=NO_LABELS_KNOWN if unknown else "",
+            missing_url=spot_url(run.id) if unknown else "",
         ),
         accuracy_chart(run, "accuracy", "pass@1 on this problem set", own, marks, unknown),
     ]
@@ -136,10 +140,12 @@ def chart(
     x_max: int | None,
     marks: Sequence[Mark],
     missing: str = "",
+    missing_url: str = "",
 ) -> Chart:
     """One chart over the steps, its file named after the run."""
     end = x_max if run.job.is_active else None
-    return Chart(name, title, series, unit, marks=marks, missing=missing, x_max=end, file=f"run-{run.id}-{name}")
+    file = f"run-{run.id}-{name}"
+    return Chart(name, title, series, unit, marks=marks, missing=missing, missing_url=missing_url, x_max=end, file=file)
 
 
 def line(data: All, name: str, title: str, color: int) -> Series:

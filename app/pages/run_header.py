@@ -8,7 +8,8 @@ from app import components as ui
 from app.actions import action_button
 from app.evaluations import established, split_series
 from app.format import duration, duration_range, moment, percent
-from worker.rows import EvaluationRow, RunRow
+from app.pages.run_flips import flips_sentence
+from worker.rows import EvaluationRow, LabelFlipCounts, RunRow
 from worker.states import JobState
 
 SILENT_S = 15.0
@@ -24,13 +25,19 @@ _PHASES: dict[str, tuple[str, str]] = {
 
 
 def header(
-    run: RunRow, latest: dict[str, float | None], evaluations: Sequence[EvaluationRow], place: int | None, now: float
+    run: RunRow,
+    latest: dict[str, float | None],
+    evaluations: Sequence[EvaluationRow],
+    place: int | None,
+    now: float,
+    flips: LabelFlipCounts | None = None,
 ) -> str:
-    """Name, state, the plain sentence, progress, and what can be done."""
+    """Name, state, the plain sentences, progress, and what can be done."""
+    sentences = [plain_sentence(run, latest, evaluations, place), flips_sentence(flips) if flips else ""]
     title = (
         f'<div class="tt-page-head" data-title="{ui.escape(run.name)}"><div class="tt-stack"><div class="tt-row">'
         f"<h1>{ui.escape(run.name)}</h1>{ui.state_pill(run.state)}{_archived(run)}</div>"
-        f'<p class="tt-lead">{ui.escape(plain_sentence(run, latest, evaluations, place))}</p></div>'
+        f'<p class="tt-lead">{ui.escape(" ".join(filter(None, sentences)))}</p></div>'
         f'<div class="tt-row tt-run-actions">{actions(run)}</div></div>'
     )
     return title + _facts_line(run, now) + _progress(run, now)

@@ -7,14 +7,24 @@ from collections.abc import Sequence
 from app import components as ui
 from app.evaluations import SplitSeries, established, gain_words, rate_words, sample_size, split_series
 from app.format import interval, percent, points
+from app.pages import run_spot_view
+from app.spot_checks import SpotCheck
 from worker.rows import EvaluationRow, RunRow
 
 
 def tiles(
-    run: RunRow, first: float | None, latest: dict[str, float | None], evaluations: Sequence[EvaluationRow]
+    run: RunRow,
+    first: float | None,
+    latest: dict[str, float | None],
+    evaluations: Sequence[EvaluationRow],
+    check: SpotCheck | None = None,
 ) -> str:
     """The numbers that matter, each with its split, n and interval."""
-    parts = [_consensus_tile(run, first, latest), _label_tile(run, latest)]
+    parts = [_consensus_tile(run, first, latest)]
+    if run.set_num_references:
+        parts.append(_label_tile(run, latest))
+    if spot := run_spot_view.tile(run, check):
+        parts.append(spot)
     series = split_series(evaluations)
     for split, title in (("adapt", "Gain on adapt problems"), ("held_out", "Gain on held-out problems")):
         found = next((each for each in series if each.split == split), None)
@@ -48,14 +58,7 @@ def _label_tile(run: RunRow, latest: dict[str, float | None]) -> str:
     )
     value = latest.get("label_accuracy")
     if value is None:
-        why = "no reference answers" if not run.set_num_references else "no vote yet"
-        return ui.tile(
-            "Pseudo-label accuracy",
-            "unknown" if not run.set_num_references else "no vote yet",
-            [why] if not run.set_num_references else [],
-            unknown=True,
-            help_text=help_text,
-        )
+        return ui.tile("Pseudo-label accuracy", "no vote yet", unknown=True, help_text=help_text)
     notes = [
         f"step {run.step}, {run.config.train.problems_per_step} problems",
         f"reward accuracy {percent(latest.get('reward_accuracy'))}",

@@ -52,10 +52,17 @@
       setText(this.twin, spec.text);
       this.plot.setAttribute("aria-label", `${spec.title}. ${spec.text} Arrow keys read the values step by step.`);
       this.node.classList.toggle("tt-chart-missing", Boolean(spec.missing));
-      setText(this.over, spec.missing || "");
+      this.drawMissing();
       this.over.hidden = !spec.missing;
       this.drawLegend();
       this.draw();
+    }
+
+    drawMissing() {
+      const { missing, missing_url: url } = this.spec;
+      if (this.over.textContent === (missing || "") && Boolean(this.over.querySelector("a")) === Boolean(missing && url)) return;
+      this.over.replaceChildren();
+      if (missing && url) make("a", "", this.over, missing).href = url; else setText(this.over, missing || "");
     }
 
     visible() { return this.spec.series.filter((s) => !this.hidden.has(s.name)); }

@@ -72,9 +72,10 @@
     button.append(picture);
     button.addEventListener("click", () => action(button));
   }
-  function chartTools(chart) {
+  function chartTools(chart, large = false) {
     tool(chart, "Save the values as CSV", "M4 4.5h12v11H4zM4 8.2h12M4 11.8h12M8.5 4.5v11", () => saveCsv(chart));
     tool(chart, "Save as PNG", "M10 3.5v8.5M6.5 8.8 10 12.3l3.5-3.5M4 16h12", () => savePng(chart));
+    if (large) return;
     tool(chart, "Larger", "M12 4h4v4M8 16H4v-4M16 4l-5 5M4 16l5-5", (button) => {
       const large = chart.node.classList.toggle("tt-chart-large");
       button.setAttribute("aria-label", large ? "Smaller" : "Larger");
@@ -97,7 +98,11 @@
     const text = typeof v === "number" ? String(v) : /^[=+\-@\t\r]/.test(v) ? `'${v}` : v;
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
+  function saveRows(chart, rows) {
+    save(new Blob([rows.map((line) => line.map(cell).join(",")).join("\r\n")], { type: "text/csv" }), fileName(chart, "csv"));
+  }
   function saveCsv(chart) {
+    if (chart.rows) { saveRows(chart, chart.rows()); return; }
     const series = chart.spec.series;
     const xs = [...new Set(series.flatMap((s) => s.points.map((p) => p[0])))].sort((a, b) => a - b);
     const head = [chart.spec.x_label.toLowerCase(), ...series.flatMap((s) => (s.band ? [s.name, `${s.name} low`, `${s.name} high`] : [s.name]))];
@@ -105,7 +110,7 @@
       const p = s.points.find((q) => q[0] === x) || [x, null, null, null];
       return s.band ? [p[1], p[2], p[3]] : [p[1]];
     })]);
-    save(new Blob([[head, ...lines].map((line) => line.map(cell).join(",")).join("\r\n")], { type: "text/csv" }), fileName(chart, "csv"));
+    saveRows(chart, [head, ...lines]);
   }
 
   function savePng(chart) {

@@ -24,9 +24,10 @@ COMMAND = [sys.executable, "-m", "app.cli", "vote"]
 def held(*lines: Any, kind: str = "number", limit: int = 100_000, **settings: Any) -> tuple[list[Any], list[str]]:
     """The elections over lines (bytes as they are, else as JSON), and what was complained about."""
     raw = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
-    rules = {name: settings.pop(name) for name in ("tie", "min_consensus", "min_margin") if name in settings}
-    vote = vote_of(**{"tie": "abstain", "min_consensus": 0.0, "min_margin": 0.0} | rules)
-    out, said = io.StringIO(), []
+    defaults: dict[str, Any] = {"tie": "abstain", "min_consensus": 0.0, "min_margin": 0.0}
+    vote = vote_of(**{name: settings.pop(name, value) for name, value in defaults.items()})
+    out = io.StringIO()
+    said: list[str] = []
     num_bad = vote_lines(io.BytesIO(raw), out, answers_of(kind=kind, **settings), vote, said.append, limit)
     assert num_bad == len(said)
     return [json.loads(line) for line in out.getvalue().splitlines()], said

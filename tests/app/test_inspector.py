@@ -18,7 +18,7 @@ from worker.rows import ElectionRow
 from worker.settings import Settings
 
 NAMES = ("p1", "p2")
-ANSWERS = {
+ANSWERS: dict[str, list[str | None]] = {
     "p1": ["Paris", "Paris", "paris", "the city of Paris", "Rome", "Rome", HOSTILE, None],
     "p2": ["yes", "no", "no", "no", "yes", "yes", "yes", "no"],
 }

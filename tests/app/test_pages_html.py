@@ -30,7 +30,8 @@ def test_a_run_without_references_says_unknown_and_never_zero(services, studio):
     parts = parts_of(services, studio.runs["unlabelled"])
     assert parts["tiles"].count("no reference answers") == 3
     labels = next(chart for chart in json.loads(parts["charts"])["charts"] if chart["id"] == "labels")
-    assert labels["missing"] == "Unknown: this problem set has no reference answers."
+    assert labels["missing"] == "Unknown: no reference answers. Check 20 labels to unlock."
+    assert labels["missing_url"] == f"/run?id={studio.runs['unlabelled']}&tab=spot"
 
 
 def test_a_gain_names_split_n_and_interval(services, studio):

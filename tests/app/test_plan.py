@@ -3,8 +3,12 @@ from __future__ import annotations
 import pytest
 
 from app.plan import make_plan, split_sizes, trained_parameters
+from ttrl_engine.bundled import model_path
 from ttrl_engine.config import RunConfig
+from ttrl_engine.memory import read_shape
 from ttrl_engine.problems import Problem, ProblemSet, split
+
+SHAPE = read_shape(model_path("abacus-1m"))
 
 
 @pytest.mark.parametrize(
@@ -31,12 +35,12 @@ def test_a_step_limit_ends_within_an_epoch():
 def test_time_and_disk_are_unknown_until_something_is_known():
     plan = make_plan(RunConfig(), 40)
     assert (plan.seconds_low, plan.seconds_high, plan.disk_bytes) == (None, None, None)
-    known = make_plan(RunConfig(), 40, num_parameters=10**6, rollouts_per_s=(10.0, 20.0))
+    known = make_plan(RunConfig(), 40, shape=SHAPE, rollouts_per_s=(10.0, 20.0))
     assert known.seconds_low == known.total_rollouts / 20
     assert known.disk_bytes is not None
 
 
 def test_lora_learns_few_of_the_weights_and_full_all():
-    lora = trained_parameters(RunConfig(), 1_500_000_000)
-    assert 2e7 < lora < 1e8
-    assert trained_parameters(RunConfig().with_changes(**{"model.method": "full"}), 1000) == 1000
+    full = trained_parameters(RunConfig().with_changes(**{"model.method": "full"}), SHAPE)
+    assert full == SHAPE.parameters
+    assert trained_parameters(RunConfig(), SHAPE) < full

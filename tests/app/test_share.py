@@ -48,7 +48,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     bare = PRESETS["quick-look"].config().with_changes(**{"data.benchmarks": []})
     script = Script("Without references", unlabelled, total_steps=6, steps=6, seed=5, config=bare)
     player = Player(opened, script)
-    player.evaluate = lambda *_arguments: None
+    player.evaluate = lambda *_arguments: None  # type: ignore[method-assign]
     player.play()
     Player(opened, Script("Broke", labelled, steps=3, seed=3, ends=JobState.FAILED)).play()
     Player(opened, Script("Under way", labelled, total_steps=40, steps=4, seed=1, ends=None)).play()

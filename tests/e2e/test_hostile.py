@@ -125,7 +125,12 @@ def test_no_page_runs_injects_or_fetches_what_it_shows(page: Page, addresses: tu
             outside.append(request.url)
 
     page.on("request", look)
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def refuse(dialog: Any) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
     for address in pages:
         page.goto(url + address)
         page.locator(".tt-page-head").first.wait_for()

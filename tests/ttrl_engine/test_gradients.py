@@ -4,6 +4,7 @@ import contextlib
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from ttrl_engine.config import HardwareConfig, ModelConfig, TrainConfig
 from ttrl_engine.packing import Pack, Segment, TrainRow
 from ttrl_engine.policy import Policy
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": len(CHARACTERS),
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -302,4 +303,4 @@ def test_folded_weights_step_like_those_beside(models: dict[str, Path], monkeypa
     after = folded.logprobs(rows, 1.0).detach()
     assert float((after - before).abs().max()) > 0.01
     assert torch.allclose(after, plain.logprobs(rows, 1.0), atol=1e-3)
-    assert folded.base.config._attn_implementation != scoring.NAME
+    assert folded.base.config._attn_implementation != attention.NAME

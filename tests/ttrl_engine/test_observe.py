@@ -35,7 +35,7 @@ def cast(name: str, *answers: str | None, num_trained: int = 2, **options) -> Ba
 
 
 def metrics(*ballots: Ballot, references=None, before=None) -> dict[str, float]:
-    update = UpdateStats(**dict.fromkeys(UpdateStats.__dataclass_fields__, 0))  # type: ignore[arg-type]
+    update = UpdateStats(**dict.fromkeys(UpdateStats.__dataclass_fields__, 0))
     outcome = StepOutcome(1, ballots, update, 1e-3, 0.0)
     return step_metrics(outcome, TASK, references or {}, before or {}, {})
 
@@ -105,7 +105,7 @@ def test_without_references_nothing_is_claimed_of_them():
 
 def test_an_election_tells_its_classes_and_what_equals_the_reference():
     ballot = cast("p", "1", "1", "2", None)
-    update = UpdateStats(**dict.fromkeys(UpdateStats.__dataclass_fields__, 0))  # type: ignore[arg-type]
+    update = UpdateStats(**dict.fromkeys(UpdateStats.__dataclass_fields__, 0))
     [event] = election_events(StepOutcome(4, (ballot,), update, 0.0, 0.0), TASK, {"p": "2"})
     assert [(each.answer, each.count, each.correct) for each in event.classes] == [("1", 2, False), ("2", 1, True)]
     assert (event.label_correct, event.truth_share, event.reward_accuracy) == (False, 0.25, 0.25)

@@ -19,7 +19,7 @@ def tokenizer(tiny_model: Path) -> PreTrainedTokenizerBase:
 def read(
     tokenizer: PreTrainedTokenizerBase, problem: Problem, kind: str = "math", source: str = "x/y", **data: str
 ) -> str:
-    prompts = PromptFormat(tokenizer, get_task(kind), DataConfig.model_validate(data), source)  # type: ignore[arg-type]
+    prompts = PromptFormat(tokenizer, get_task(kind), DataConfig.model_validate(data), source)
     return str(tokenizer.decode(list(prompts.ids(problem))))
 
 

@@ -96,3 +96,25 @@ def test_a_run_without_a_pattern_that_its_kind_needs_is_refused(store: Store, se
     with pytest.raises(ConfigError, match="needs a pattern"):
         store.submit_run(RunConfig(answers=AnswerConfig(kind="pattern")), "one", set_id)
     assert store.runs() == []
+
+
+def test_a_part_of_a_set_becomes_a_set_of_its_own(store: Store, set_id):
+    merges = (Merge(problem_id="p1", answers=("1", "one")), Merge(problem_id="p5", answers=("6", "six")))
+    store.save_rule(set_id, AnswerConfig(unit="cm", kind="number", merges=merges))
+    part_id = store.derive_problem_set(set_id, {1, 4})
+    part = store.load_problem_set(part_id)
+    assert part.name == "six sums (2 of 6)"
+    assert [problem.id for problem in part.problems] == ["p1", "p4"]
+    assert dict(part.references) == {"p1": "2"}
+    assert part.rule == AnswerConfig(unit="cm", kind="number", merges=merges[:1])
+    assert store.derive_problem_set(set_id, {4, 1}) == part_id
+    assert store.derive_problem_set(set_id, range(6)) == set_id
+
+
+def test_a_part_that_is_to_measure_holds_only_what_can(store: Store, set_id):
+    part = store.load_problem_set(store.derive_problem_set(set_id, {2, 3}, words=", held out", referenced=True))
+    assert (part.name, [problem.id for problem in part.problems]) == ("six sums (1 of 6, held out)", ["p2"])
+    with pytest.raises(DataError, match="has a reference answer"):
+        store.derive_problem_set(set_id, {3, 4}, referenced=True)
+    with pytest.raises(DataError, match="No problem is left"):
+        store.derive_problem_set(set_id, set())

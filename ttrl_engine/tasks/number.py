@@ -139,7 +139,8 @@ def _on_grid(value: Fraction, tolerance: Fraction | None) -> Fraction:
         widest = abs(value) * tolerance
         power = _power_of_ten(widest)
         step = max(factor * power for factor in (1, 2, 5) if factor * power <= widest)
-    return round(value / step) * step
+    nearest: Fraction = round(value / step) * step
+    return nearest
 
 
 def _power_of_ten(value: Fraction) -> Fraction:

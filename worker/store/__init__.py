@@ -11,12 +11,14 @@ from worker.store.elections import Elections
 from worker.store.evaluations import Evaluations
 from worker.store.exports import Exports
 from worker.store.journal import Journal
+from worker.store.label_flips import LabelFlips
 from worker.store.metrics import MetricSeries
 from worker.store.preferences import Preferences
 from worker.store.problem_sets import ProblemSets
 from worker.store.recording import Recording
 from worker.store.run_files import RunFiles
 from worker.store.runs import Runs
+from worker.store.spot_checks import SpotChecks
 from worker.store.tables import Tables
 
 __all__ = ["Store", "open_store"]
@@ -27,6 +29,8 @@ class Store(
     Runs,
     MetricSeries,
     Elections,
+    LabelFlips,
+    SpotChecks,
     Evaluations,
     Journal,
     Comparisons,

@@ -23,7 +23,8 @@ WITH held AS (
 )
 SELECT spans.problem_id, COALESCE(problems.prompt, '') AS prompt, problems.reference, spans.num_elections,
   spans.last_step, last.label AS last_label, first.label AS first_label, first.consensus AS consensus_first,
-  last.consensus AS consensus_last, last.margin AS margin_last, COALESCE(flips.flips, 0) AS flips, last.label_correct
+  last.consensus AS consensus_last, last.margin AS margin_last, COALESCE(flips.flips, 0) AS flips, last.label_correct,
+  problems.idx
 FROM spans
 JOIN elections AS first INDEXED BY elections_by_problem
   ON first.run_id = :run AND first.problem_id = spans.problem_id AND first.step = spans.first_step

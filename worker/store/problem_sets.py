@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ttrl_engine.config import AnswerConfig
 from ttrl_engine.errors import DataError
 from ttrl_engine.patterns import require_fast
-from ttrl_engine.problems import Problem, ProblemSet
+from ttrl_engine.problems import BUNDLED_PREFIX, Problem, ProblemSet
 from worker.rows import ProblemRow, ProblemSetRow
 from worker.store.connection import Connected, now
 
@@ -89,6 +89,40 @@ class ProblemSets(Connected):
             references={row.problem_id: row.reference for row in rows if row.reference is not None},
             rule=head.rule,
         )
+
+    def derive_problem_set(
+        self, set_id: str, places: Collection[int], *, words: str = "", referenced: bool = False
+    ) -> str:
+        """Store the problems at these places of a set, from 0, as a set of its own and return its id.
+
+        References and rule go with them; `referenced` leaves out problems without a reference. It is named
+        "… (n of m)", with `words` added. Raises DataError where nothing is left.
+        """
+        whole = self.load_problem_set(set_id)
+        chosen = tuple(
+            problem
+            for place, problem in enumerate(whole.problems)
+            if place in places and (not referenced or problem.id in whole.references)
+        )
+        if not chosen:
+            raise DataError(
+                "None of the chosen problems has a reference answer, so nothing can be measured on them. "
+                "Leave them out instead, or choose others."
+                if referenced and places
+                else "No problem is left. Choose fewer problems to leave out, or others."
+            )
+        if len(chosen) == len(whole.problems):
+            return set_id
+        ids = {problem.id for problem in chosen}
+        said = {
+            "merges": tuple(merge for merge in whole.rule.merges if merge.problem_id in ids),
+            "detached": tuple(detach for detach in whole.rule.detached if detach.problem_id in ids),
+        }
+        rule = whole.rule.model_copy(update=said)
+        size = f"{len(chosen):,} of {len(whole.problems):,}{words}"
+        name = f"{whole.name.removeprefix(BUNDLED_PREFIX)} ({size})"
+        references = {problem_id: known for problem_id, known in whole.references.items() if problem_id in ids}
+        return self.add_problem_set(ProblemSet(name, whole.kind, chosen, references, rule), f"{SET_PREFIX}{set_id}")
 
     def problems_page(self, set_id: str, offset: int = 0, limit: int = 50, query: str = "") -> list[ProblemRow]:
         """Problems in the order of the file, those that contain `query` in prompt, id or reference answer."""

@@ -55,8 +55,8 @@ def test_the_instruction_names_the_unit():
 )
 def test_numbers_within_the_tolerance_of_a_round_one_are_one_answer(tolerance, same, different):
     task = NumberTask(tolerance=tolerance)
-    assert task.equivalent(*same, PROBLEM)
-    assert not task.equivalent(*different, PROBLEM)
+    assert task.equivalent(same[0], same[1], PROBLEM)
+    assert not task.equivalent(different[0], different[1], PROBLEM)
 
 
 @given(
