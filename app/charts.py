@@ -20,7 +20,7 @@ Value: TypeAlias = float | int | None
 Point: TypeAlias = Sequence[Value]
 """(x, y) or (x, y, low, high); y None is a gap: unknown, never 0."""
 
-MarkKind: TypeAlias = Literal["alarm", "resume", "event"]
+MarkKind: TypeAlias = Literal["alarm", "resume", "checkpoint", "event"]
 
 NO_REFERENCES = "Unknown: this problem set has no reference answers."
 NOTHING_YET = "Nothing measured yet."
@@ -40,11 +40,12 @@ class Series:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A dashed horizontal line to compare with."""
+    """A dashed or dotted horizontal line to compare with."""
 
     name: str
     y: float
     color: int = 8
+    dotted: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,9 @@ def _plain(chart: Chart) -> dict[str, Any]:
             }
             for series in chart.series
         ],
-        "baselines": [{"name": line.name, "y": line.y, "color": line.color} for line in chart.baselines],
+        "baselines": [
+            {"name": line.name, "y": line.y, "color": line.color, "dotted": line.dotted} for line in chart.baselines
+        ],
         "marks": [{"x": mark.x, "text": mark.text, "kind": mark.kind} for mark in chart.marks],
         "missing": missing,
         "missing_url": chart.missing_url,

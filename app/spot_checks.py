@@ -170,12 +170,16 @@ def unreadable(rule: AnswerConfig, problem: ProblemRow, answer: str) -> str | No
 def _tallies(rule_json: str, problems: Sequence[Checked], history: Sequence[LabelRow]) -> tuple[Tally, ...]:
     """Step by step, over the label that each problem had by then."""
     spoken = {each.problem.problem_id: each for each in problems if any(said.said != "skip" for said in each.said)}
+    known: dict[tuple[str, str | None], Standing] = {}
     stands: dict[str, Standing] = {}
     tallies: dict[int, Tally] = {}
     for label in history:
         checked = spoken.get(label.problem_id)
         if checked is not None:
-            stands[label.problem_id] = standing(rule_json, checked.problem, checked.said, label.label)
+            case = (label.problem_id, label.label)
+            if case not in known:
+                known[case] = standing(rule_json, checked.problem, checked.said, label.label)
+            stands[label.problem_id] = known[case]
         held = list(stands.values())
         tallies[label.step] = Tally(
             label.step, held.count(Standing.RIGHT), held.count(Standing.WRONG), held.count(Standing.OPEN)

@@ -28,6 +28,7 @@ NUM_PROBLEMS = 8
 MEAN_LENGTH, MAX_LENGTH, FIXED_LENGTH = 22, 128, 32
 CLOSING = 4
 RIGHT_SHARE = 0.5
+# Optimizer steps on short answers and on whole ones, letters of a short answer, rows per step, learning rate.
 SHORT_STEPS, LONG_STEPS, SHORT_LETTERS, ROWS, RATE = 150, 60, 2, 32, 2e-3
 # An embedding this small leaves the logits of random weights close to equal.
 EMBEDDING_STD, SHARED_STD = 0.002, 0.02

@@ -50,6 +50,8 @@ def main() -> int:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             wait_politely()
             code = launch("ttrl_engine", [str(arguments.config), str(arguments.folder)], config.hardware.gpus)
+            if code < 0:
+                print(f"A process of this run was ended by signal {-code}. Start it again to go on.", file=sys.stderr)
             return code if code >= 0 else 128 - code
         problem_set = load_problem_set(config.data.problems)
         benchmarks = {name: load_problem_set(name) for name in config.data.benchmarks}

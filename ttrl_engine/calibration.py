@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ttrl_engine.stats import wilson_interval
 
@@ -92,7 +93,7 @@ def calibration(consensus: Sequence[float], correct: Sequence[bool], num_bins: i
 
 def _mean_deviation(chances: Sequence[float]) -> float:
     """E|K - E K| of the number K of independent events with these chances, exactly: their Poisson binomial."""
-    table = np.ones(1)
+    table: npt.NDArray[np.float64] = np.ones(1)
     for chance in chances:
         table = np.convolve(table, (1.0 - chance, chance))
     return float(table @ np.abs(np.arange(len(table)) - math.fsum(chances)))

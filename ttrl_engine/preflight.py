@@ -12,6 +12,8 @@ learns (`sums`) 30 % of the problems are scattered as defined here, of the set t
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +21,7 @@ from typing import Any, Literal
 from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import DataError
 from ttrl_engine.events import Phase
+from ttrl_engine.models import fingerprint
 from ttrl_engine.problems import ProblemSet, split
 from ttrl_engine.sampler import stream_of
 
@@ -80,7 +83,7 @@ class Poll:
 @dataclass(frozen=True)
 class Findings:
     """What a pre-flight saw. Seconds are per sampled rollout (its vote included) and per trained rollout, both with
-    the torch sampler; `temperature` and the longest answer are those it was sampled with."""
+    the torch sampler. `num_available` problems were there to draw from."""
 
     polls: tuple[Poll, ...]
     num_available: int
@@ -146,6 +149,20 @@ class Judgement:
     changes: Mapping[str, Any]
 
 
+def check_key(config: RunConfig, set_id: str) -> str:
+    """A text that is the same for runs of which a check would see the same. Raises ModelError for an unknown source."""
+    model, vote = config.model, config.vote
+    data = {
+        "model": (fingerprint(model.source, model.revision), model.source, model.dtype),
+        "set": set_id,
+        "data": config.data.model_dump(mode="json", exclude={"benchmarks", "problems"}),
+        "answers": config.answers.model_dump(mode="json"),
+        "vote": (vote.temperature, vote.max_new_tokens),
+        "rest": (config.seed, config.hardware.device),
+    }
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
 def judge(found: Findings, config: RunConfig, context_tokens: int | None = None) -> Judgement:
     """The verdict on what was seen; `context_tokens` is the model's window. Uses no reference answer."""
     settled, scattered = found.share_of("settled"), found.share_of("scattered")
@@ -162,7 +179,9 @@ def judge(found: Findings, config: RunConfig, context_tokens: int | None = None)
         reason = f"On {settled:.0%} of the problems at least 14 of 16 answers agree already; agreement is all there is"
         return Judgement("nothing to learn", (f"{reason} to learn from.", "Take harder problems."), {})
     if scattered >= MOSTLY_SCATTERED:
-        reason = f"On {scattered:.0%} of the problems no answer leads by more than chance, so most labels would be wrong"
+        reason = (
+            f"On {scattered:.0%} of the problems no answer leads by more than chance, so most labels would be wrong"
+        )
         advice = "Take easier problems or a stronger model."
         return Judgement("do not bother", (f"{reason}.", advice), {})
     learnable = found.share_of("learnable")
@@ -178,14 +197,16 @@ def inspect(
 ) -> Findings:
     """Sample answers to a few problems that the run would learn from, let them vote, and time one update that is
     dropped again. Raises StopRequested, and StudioError with a reason for the user."""
+    import torch
+
     from ttrl_engine.learner import Clock, Learner
     from ttrl_engine.policy import Policy
     from ttrl_engine.prompts import PromptFormat, stop_ids
     from ttrl_engine.tasks import task_for
-    from ttrl_engine.threads import default_threads, use_threads
+    from ttrl_engine.threads import default_threads
     from ttrl_engine.torch_sampler import MAX_ROWS, TorchSampler, cache_budget
 
-    use_threads(config.hardware.threads or default_threads())
+    torch.set_num_threads(config.hardware.threads or default_threads())
     asked = config.with_changes(
         **{
             "vote.num_votes": NUM_VOTES,

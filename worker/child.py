@@ -36,7 +36,7 @@ from worker.export import write_merged
 from worker.failures import classify, failure, first_line, redact
 from worker.folders import READINGS
 from worker.recorder import Recorder
-from worker.rows import ComparisonRow, RunRow
+from worker.rows import ComparisonRow, PreflightRow, RunRow
 from worker.settings import Settings
 from worker.states import Outcome
 from worker.store import Store
@@ -141,6 +141,10 @@ def _compute(store: Store, claim: Claim, engine: Engine, stop: threading.Event) 
         comparison = store.comparison(job.subject_id)
         assert comparison is not None
         _compute_comparison(store, claim, comparison, engine, stop)
+    elif job.kind == "preflight":
+        preflight = store.preflight(job.subject_id)
+        assert preflight is not None
+        _compute_preflight(store, claim, preflight, engine, stop)
     else:
         export = store.export(job.subject_id)
         assert export is not None
@@ -210,6 +214,25 @@ def _compute_comparison(
         stop.is_set,
     )
     store.record_comparison(claim, run.id, result_json=json.dumps(result))
+    store.say_outcome(claim, Outcome.COMPLETED)
+
+
+def _compute_preflight(
+    store: Store, claim: Claim, preflight: PreflightRow, engine: Engine, stop: threading.Event
+) -> None:
+    told_at_s = 0.0
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal told_at_s
+        if time.monotonic() - told_at_s >= PROGRESS_INTERVAL_S or done == total:
+            told_at_s = time.monotonic()
+            store.record_preflight(claim, done, total)
+
+    store.record_preflight(claim, 0, 0)
+    problem_set = store.load_problem_set(preflight.set_id)
+    findings = engine.inspect(preflight.config, problem_set, on_progress, stop.is_set)
+    num_votes = sum(poll.num_votes for poll in findings.polls)
+    store.record_preflight(claim, num_votes, num_votes, findings)
     store.say_outcome(claim, Outcome.COMPLETED)
 
 

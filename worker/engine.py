@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ttrl_engine.config import RunConfig
 from ttrl_engine.events import Emit, RunFinished
+from ttrl_engine.preflight import Findings, inspect
 from ttrl_engine.problems import Problem, ProblemSet
 from worker.store import Store
 
@@ -29,7 +30,7 @@ class BaseScoreTable:
 
 
 class Engine(Protocol):
-    """What computes a run or a comparison."""
+    """What computes a run, a comparison or a check before a run."""
 
     def run(
         self,
@@ -57,6 +58,16 @@ class Engine(Protocol):
         should_stop: Callable[[], bool],
     ) -> Mapping[str, Any]:
         """As `ttrl_engine.compare.answer_both`; raises `ttrl_engine.sampler.StopRequested` when stopped."""
+        ...
+
+    def inspect(
+        self,
+        config: RunConfig,
+        problem_set: ProblemSet,
+        on_progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> Findings:
+        """As `ttrl_engine.preflight.inspect`; raises `ttrl_engine.sampler.StopRequested` when stopped."""
         ...
 
 
@@ -96,3 +107,13 @@ class TorchEngine:
         return compare.answer_both(
             weights, config, problem, num_samples, temperature, max_new_tokens, seed, on_progress, should_stop
         )
+
+    def inspect(
+        self,
+        config: RunConfig,
+        problem_set: ProblemSet,
+        on_progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> Findings:
+        """How the model votes on a few problems."""
+        return inspect(config, problem_set, on_progress, should_stop)

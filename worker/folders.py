@@ -14,7 +14,7 @@ def make_data_folder(data_dir: Path) -> Path:
     """The data folder, made if needed, readable by its owner only."""
     data_dir = data_dir.expanduser().resolve()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in ("runs", "comparisons", "exports", "uploads"):
+    for name in ("runs", "comparisons", "exports", "preflights", "uploads"):
         (data_dir / name).mkdir(mode=0o700, exist_ok=True)
     return data_dir
 
@@ -32,6 +32,11 @@ def comparison_folder(data_dir: Path, comparison_id: int) -> Path:
 def export_folder(data_dir: Path, export_id: int) -> Path:
     """The folder of one export: log.txt. What it makes lies with its run, see `merged_folder`."""
     return data_dir / "exports" / str(int(export_id))
+
+
+def preflight_folder(data_dir: Path, preflight_id: int) -> Path:
+    """The folder of one check before a run: log.txt."""
+    return data_dir / "preflights" / str(int(preflight_id))
 
 
 def merged_folder(data_dir: Path, run_id: int) -> Path:

@@ -46,6 +46,13 @@ class JobDesk:
         self._doorbell.ring()
         return export_id
 
+    def submit_preflight(self, config: RunConfig, problem_set_id: str) -> int:
+        """Queue a check of how the model votes on the set and return its id; one that is there or under way is not
+        made twice. Raises DataError or ModelError."""
+        preflight_id = self.store.submit_preflight(config, problem_set_id)
+        self._doorbell.ring()
+        return preflight_id
+
     def problem_set(self, ref: str) -> str:
         """The id of the stored set behind `set:ID` or `bundled:NAME`, which is stored if it is not yet.
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from ttrl_engine.config import AnswerConfig, RunConfig, TaskKind, parse_config
+from ttrl_engine.preflight import Findings
 from worker.states import ACTIVE, RESUMABLE, TERMINAL, Intent, JobState
 
 SpotSaid: TypeAlias = Literal["answer", "right", "wrong", "skip"]
-JobKind: TypeAlias = Literal["run", "compare", "export"]
+JobKind: TypeAlias = Literal["run", "compare", "export", "preflight"]
 
 SeriesPoint: TypeAlias = tuple[int, float | None, float | None, float | None]
 """(step, mean, least, greatest) of one bucket of steps; all three are None where every value was not a number."""
@@ -51,7 +52,7 @@ class ProblemRow:
 
 @dataclass(frozen=True)
 class JobRow:
-    """A job of any kind. `subject_id` is the id of its run, comparison or export, `title` what lists call it."""
+    """A job of any kind. `subject_id` is the id of its run, comparison, export or check, `title` what lists call it."""
 
     id: int
     kind: JobKind
@@ -421,6 +422,37 @@ class ExportRow:
     def state(self) -> JobState:
         """The state of the job."""
         return self.job.state
+
+
+@dataclass(frozen=True)
+class PreflightRow:
+    """A check before a run, and its job. `done` of `total` counts answers; `key` names what was checked."""
+
+    id: int
+    job: JobRow
+    key: str
+    set_id: str
+    set_name: str
+    config_json: str = field(repr=False)
+    done: int | None
+    total: int | None
+    result_json: str | None = field(repr=False)
+    created_at: float
+
+    @property
+    def state(self) -> JobState:
+        """The state of the job."""
+        return self.job.state
+
+    @property
+    def config(self) -> RunConfig:
+        """The config of the run that is asked about."""
+        return parse_config(json.loads(self.config_json))
+
+    @property
+    def findings(self) -> Findings | None:
+        """What was seen; None until it is there."""
+        return None if self.result_json is None else Findings.from_dict(json.loads(self.result_json))
 
 
 @dataclass(frozen=True)

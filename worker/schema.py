@@ -213,6 +213,24 @@ def m_spot_checks(db: Database) -> None:
         db.execute(statement)
 
 
+_PREFLIGHTS = """
+CREATE TABLE preflights (
+  id INTEGER PRIMARY KEY, job_id INTEGER NOT NULL UNIQUE REFERENCES jobs(id), key TEXT NOT NULL, set_id TEXT NOT NULL,
+  set_name TEXT NOT NULL, config_json TEXT NOT NULL, done INTEGER, total INTEGER, result_json TEXT,
+  created_at REAL NOT NULL
+) STRICT;
+CREATE INDEX preflights_by_key ON preflights (key, id)
+"""
+
+
+@migrations()
+def m_preflights(db: Database) -> None:
+    """Looks at how a model votes before it is trained."""
+    _allow_job_kind(db, "preflight")
+    for statement in _PREFLIGHTS.split(";"):
+        db.execute(statement)
+
+
 def migrate(database: Path) -> None:
     """Bring `database` up to date; safe to call from any number of processes at once.
 

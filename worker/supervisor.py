@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -17,7 +18,7 @@ from typing import TypeAlias
 import worker
 from worker import processes
 from worker.failures import classify, failure, is_disk_full
-from worker.folders import comparison_folder, export_folder, run_folder
+from worker.folders import comparison_folder, export_folder, preflight_folder, run_folder
 from worker.reserve import Reserve
 from worker.rows import JobRow
 from worker.settings import Settings
@@ -98,10 +99,8 @@ class Supervisor:
             self._let_go(claim, lambda _job, _step: Verdict(JobState.FAILED, reason, failure("no_gpu", reason)))
             return False
         while len(set(slots)) < wanted:
-            try:
+            with contextlib.suppress(Empty):
                 slots.append(self._slots.get(timeout=LISTEN_S))
-            except Empty:
-                pass
             cause = Cause.WORKER_STOPS if self.stopping.is_set() else Cause.ASKED
             if cause is Cause.WORKER_STOPS or self._store.beat(claim) is not Intent.RUN:
                 self._let_go(claim, lambda job, step, why=cause: settle(job, why, None, step, "", 1))  # type: ignore[misc]
@@ -242,8 +241,13 @@ class _Ear:
 
 
 def job_folder(data_dir: Path, job: JobRow) -> Path:
-    """The folder of the run, the comparison or the export that the job computes."""
-    folders = {"run": run_folder, "compare": comparison_folder, "export": export_folder}
+    """The folder of the run, the comparison, the export or the check that the job computes."""
+    folders = {
+        "run": run_folder,
+        "compare": comparison_folder,
+        "export": export_folder,
+        "preflight": preflight_folder,
+    }
     return folders[job.kind](data_dir, job.subject_id)
 
 

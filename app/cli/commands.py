@@ -139,6 +139,34 @@ def run(
 
 
 @cli.command()
+def preflight(
+    config_file: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="A YAML file; `ttrl-studio config` prints one.")
+    ] = None,
+    preset: PresetName = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, such as vote.num_votes=32; repeatable."),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything that was seen as one JSON object.")] = False,
+) -> None:
+    """Say whether a run can be expected to help, from the votes on a few problems; nothing is kept."""
+    from rich.progress import Progress
+
+    from app.cli.preflight import check_run
+    from app.cli.run import resolve_config
+
+    config = resolve_config(config_file, preset, changes or [])
+    with Progress(console=_errors(), transient=True) as bars:
+        task = bars.add_task("Answers", total=None)
+        report = check_run(
+            config, _data_dir(data_dir), lambda done, total: bars.update(task, completed=done, total=total)
+        )
+    sys.stdout.write(json.dumps(report.as_dict()) + "\n" if as_json else "\n".join(report.lines()) + "\n")
+
+
+@cli.command()
 def config(preset: PresetName = None) -> None:
     """Print a config as YAML, ready to be changed and given to `ttrl-studio run`."""
     from app.cli.run import preset_config

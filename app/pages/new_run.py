@@ -7,18 +7,27 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import yaml
 
+from app.actions import said
 from app.choices import Choices, set_ref
-from app.components import escape, live, note, on_load, page_head, query_int
+from app.components import escape, live, note, on_load, page_head, query_int, tick
 from app.config_form import field, form_values, marks_css, to_component
 from app.pages.new_run_form import NewRunForm
 from app.pages.new_run_memory import memory_html, picked_remedy
+from app.pages.new_run_preflight import (
+    ADVICE,
+    CHECK,
+    advised_changes,
+    is_watched,
+    preflight_html,
+    progress_token,
+)
 from app.pages.new_run_review import Review, Start, files_html, model_html, review, rule_html, summary_html
 from app.services import Services
 from ttrl_engine.config import PRESETS, AnswerConfig, RunConfig, parse_config
@@ -55,6 +64,9 @@ class NewRunPage:
             form.preset_text,
             form.rule,
             form.memory,
+            form.preflight,
+            form.watched,
+            form.timer,
         ]
         self.everything = [form.start, *form.fields.values(), *self.judged]
 
@@ -86,6 +98,9 @@ class NewRunPage:
             self.imported_file, [form.upload, *self.inputs], [form.import_message, *self.everything], **quiet
         )
         form.memory.select(self.remedied, self.inputs, self.everything, **quiet)
+        form.preflight.select(self.checked, self.inputs, [form.message, *self.everything], trigger_mode="once", **quiet)
+        tick(form.timer, self.watched, [form.watched], [form.watched])
+        form.watched.change(self.changed, self.inputs, self.judged, trigger_mode="always_last", **quiet)
         form.go.click(
             self.started,
             [form.client_id, *self.inputs],
@@ -183,9 +198,40 @@ class NewRunPage:
         remedy = picked_remedy(review(self.choices, values, start).memory, str(data.get("value", "")))
         if remedy is None:
             return [gr.skip() for _ in self.everything]
-        changed = {name: to_component(field(name), value) for name, value in remedy.changes.items()}
+        return self._with_changes(start, values, remedy.changes)
+
+    def _with_changes(self, start: Start, values: dict[str, Any], changes: Mapping[str, Any]) -> list[Any]:
+        changed = {name: to_component(field(name), value) for name, value in changes.items()}
         fields = [changed.get(name, gr.skip()) for name in self.names]
         return [gr.skip(), *fields, *self._judge(start, values | changed)]
+
+    # --- the check before a run ----------------------------------------------------------------------------------
+
+    def checked(self, event: gr.EventData, *inputs: Any) -> list[Any]:
+        """The check was asked for, or its advice taken."""
+        start, values = _start(inputs[0]), self._values(inputs[1:])
+        asked, _ = said(event)
+        if asked == CHECK:
+            self._check_model(values)
+        judged = review(self.choices, values, start)
+        config, chosen, message = judged.reading.config, judged.problem_set, ""
+        if asked == ADVICE and config is not None:
+            changes = advised_changes(judged.check, config, judged.model, judged.memory)
+            return [message, *self._with_changes(start, values, changes)]
+        if asked == CHECK and judged.can_start and config is not None and chosen is not None:
+            try:
+                self.services.desk.submit_preflight(config, chosen.id)
+            except StudioError as failure:
+                message = f'<div class="tt">{note("Not checked.", str(failure), "bad", alert=True)}</div>'
+        fields = [gr.skip() for _ in self.names]
+        return [message, gr.skip(), *fields, *self._judge(start, values)]
+
+    def watched(self, token: str) -> Any:
+        """What is now to be seen of the check; a change of it has the form judged again."""
+        ident = str(token).partition(":")[0]
+        row = self.services.store.preflight(int(ident)) if ident.isascii() and ident.isdigit() else None
+        now = progress_token(row)
+        return gr.skip() if now == token else now
 
     def imported(self, text: str, *_inputs: Any) -> list[Any]:
         """A pasted config replaces every setting; one that cannot be used replaces none and says why."""
@@ -236,6 +282,17 @@ class NewRunPage:
             _preset_html(start),
             rule_html(judged),
             memory_html(judged.memory, judged.model, str(values["model.source"] or "")),
+            preflight_html(
+                judged.check,
+                config,
+                judged.plan,
+                judged.model,
+                judged.memory,
+                ready=judged.can_start,
+                worker_alive=self.services.store.worker_status().alive,
+            ),
+            progress_token(judged.check),
+            gr.Timer(active=is_watched(judged.check)),
         ]
 
     def changed(self, *inputs: Any) -> list[Any]:

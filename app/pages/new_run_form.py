@@ -122,7 +122,13 @@ class NewRunForm:
 
     def _before(self) -> None:
         with gr.Column(elem_classes=["form-card"]):
-            gr.HTML(_section(4, "Before it starts", "Whether this machine can hold the run."), apply_default_css=False)
+            gr.HTML(
+                _section(4, "Before it starts", "Whether it can learn, and whether this machine can hold it."),
+                apply_default_css=False,
+            )
+            self.preflight = live(elem_id="run-preflight")
+            self.watched = gr.State("")
+            self.timer = gr.Timer(1.5, active=False)
             self.memory = live(elem_id="run-memory")
 
     def _review(self) -> None:

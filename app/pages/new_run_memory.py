@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from app.components import escape, note, pill, row, table
-from app.config_form import field, shown_value
+from app.config_form import field, shown_value, value_of
 from app.format import size
 from app.memory_plan import MemoryPlan
+from ttrl_engine.config import RunConfig
 from ttrl_engine.memory import Estimate, Part, Remedy, When
 from ttrl_engine.models import ModelCheck
 
@@ -127,15 +128,16 @@ def _parts(found: Estimate) -> str:
 def _remedies(plan: MemoryPlan) -> str:
     if not plan.remedies:
         return ""
-    buttons = "".join(_remedy(remedy) for remedy in plan.remedies)
+    buttons = "".join(_remedy(remedy, plan.estimate.config) for remedy in plan.remedies)
     if plan.fit == "fits":
         body = f"<summary>Settings that would need less</summary>{buttons}"
         return f'<details class="remedies" data-key="remedies">{body}</details>'
     return f'<div class="remedies"><h4>Settings that would need less</h4>{buttons}</div>'
 
 
-def _remedy(remedy: Remedy) -> str:
-    sets = ", ".join(f"{field(name).title}: {shown_value(value)}" for name, value in remedy.changes.items())
+def _remedy(remedy: Remedy, config: RunConfig) -> str:
+    changed = {name: value for name, value in remedy.changes.items() if value != value_of(config, name)}
+    sets = ", ".join(f"{field(name).title}: {shown_value(value)}" for name, value in changed.items())
     verdict = pill("fits", "good", "check") if remedy.fits else pill("not enough alone", "idle")
     effect = "same result, slower" if remedy.keeps_result else "changes the run"
     title = escape(remedy.title)

@@ -16,12 +16,13 @@ from app.icons import icon
 from app.memory_plan import Machine, MemoryPlan, machine_for, plan_memory
 from app.pages.new_run_memory import memory_words
 from app.plan import Plan, make_plan
+from app.preflight import whole_run_s
 from app.speed import speed_of
 from ttrl_engine.config import AnswerConfig, RunConfig
-from ttrl_engine.errors import ConfigError
+from ttrl_engine.errors import ConfigError, ModelError
 from ttrl_engine.models import ModelCheck
 from worker.health import disk
-from worker.rows import ProblemSetRow
+from worker.rows import PreflightRow, ProblemSetRow
 
 # Only what lies in the store: a path typed into the page could name any file of the machine.
 _ALLOWED_SETS = ("set:", "bundled:")
@@ -47,6 +48,7 @@ class Review:
     plan: Plan | None
     machine: Machine | None
     memory: MemoryPlan | None
+    check: PreflightRow | None
     blockers: tuple[str, ...]
     errors: Mapping[str, str]
     changed: tuple[str, ...]
@@ -108,7 +110,15 @@ def review(choices: Choices, values: Mapping[str, Any], start: Start) -> Review:
     machine = machine_for(reading.config, choices.services.settings) if reading.config else None
     shape = model.shape if model is not None else None
     memory = plan_memory(shape, reading.config, machine) if shape and reading.config and machine else None
-    return Review(reading, found, model, plan, machine, memory, tuple(blockers), errors, changed)
+    check = _check(choices, reading.config, found) if reading.config and found and model and model.ok else None
+    return Review(reading, found, model, plan, machine, memory, check, tuple(blockers), errors, changed)
+
+
+def _check(choices: Choices, config: RunConfig, found: ProblemSetRow) -> PreflightRow | None:
+    try:
+        return choices.services.store.preflight_of(config, found.id)
+    except ModelError:  # its folder went away since it was looked at
+        return None
 
 
 def _answer_errors(answers: AnswerConfig, found: ProblemSetRow) -> dict[str, str]:
@@ -202,16 +212,19 @@ def _facts(judged: Review, choices: Choices) -> str:
             f"{plan.total_rollouts:,}" + (f", and {plan.eval_rollouts:,} to measure" if plan.eval_rollouts else ""),
         ),
         ("Tokens", f"at most {compact(plan.max_tokens)}"),
-        ("Time", _time_words(plan)),
+        ("Time", _time_words(judged, config, plan)),
         ("Memory", memory_words(judged.memory)),
         ("Disk", _disk_words(plan, choices)),
     ]
     return facts(pairs)
 
 
-def _time_words(plan: Plan) -> str:
+def _time_words(judged: Review, config: RunConfig, plan: Plan) -> str:
     if plan.seconds_low is None or plan.seconds_high is None:
-        return "measured after the first step"
+        seen = judged.check.findings if judged.check else None
+        if seen is None:
+            return "measured after the first step"
+        return f"about {duration_range(*whole_run_s(seen, config, plan))}, by the check"
     return f"about {duration_range(plan.seconds_low, plan.seconds_high)}, from earlier runs here"
 
 

@@ -36,7 +36,11 @@ _PHASES = {
     "updating": "Updating the model",
     "saving": "Saving",
 }
-_ABOUT = {"compare": "answers of base and adapted model", "export": "the adapter merged into its model"}
+_ABOUT = {
+    "compare": "answers of base and adapted model",
+    "export": "the adapter merged into its model",
+    "preflight": "how the model votes, before a run",
+}
 
 
 def queue_html(services: Services, now: float) -> str:
@@ -112,6 +116,8 @@ def _name_html(store: Store, job: JobRow) -> str:
         export = store.export(job.subject_id)
         url = f"/run?id={export.run_id}" if export else "/runs"
         return f'<a class="tt-strong" href="{escape(url)}">{escape(job.title)}</a>'
+    if job.kind == "preflight":
+        return f'<a class="tt-strong" href="/new">{escape(job.title)}</a>'
     return f'<a class="tt-strong" href="/run?id={job.subject_id}">{escape(job.title)}</a>'
 
 
@@ -176,6 +182,11 @@ def _progress(store: Store, job: JobRow, run: RunRow | None) -> str:
         phase = export.phase if export else None
         share = export.done / export.total if export and export.total and export.done is not None else None
         return progress(share, escape((phase or "starting").capitalize()), label="Progress of the export")
+    if job.kind == "preflight":
+        check = store.preflight(job.subject_id)
+        done, total = (check.done or 0, check.total or 0) if check else (0, 0)
+        words = f"{done:,} of {total:,} answers" if total else "Loading the model"
+        return progress(done / total if total else None, escape(words), label="Progress of the check")
     if run is None:
         found = store.comparison(job.subject_id)
         done, total = (found.done or 0, found.total or 0) if found else (0, 0)

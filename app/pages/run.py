@@ -316,7 +316,8 @@ def _all_parts(services: Services, run: RunRow, seen: Seen, tried: Inspect, now:
     overview = store.problem_overview(run.id)
     series = store.metric_series(run.id, run_charts.METRICS)
     latest, evaluations = store.latest_metrics(run.id), store.evaluations(run.id)
-    alarms, notes = store.alarms(run.id), store.notes(run.id)
+    alarms, notes, checkpoints = store.alarms(run.id), store.notes(run.id), store.checkpoints(run.id)
+    marks = run_charts.event_marks(alarms, notes, checkpoints)
     first = series["consensus"][0][1] if series["consensus"] else None
     folder = services.run_folder(run.id) / "checkpoints"
     on_disk = {int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit()}
@@ -324,8 +325,8 @@ def _all_parts(services: Services, run: RunRow, seen: Seen, tried: Inspect, now:
     return {
         "strips": strips(run, alarms, store.worker_status().alive),
         "tiles": tiles(run, first, latest, evaluations, spot_check(services, run)),
-        "charts": charts.dump(run_charts.learning_charts(run, series, evaluations, alarms, notes)),
-        "details": charts.dump(run_charts.detail_charts(run, series, alarms, notes)),
+        "charts": charts.dump(run_charts.learning_charts(run, series, evaluations, marks)),
+        "details": charts.dump(run_charts.detail_charts(run, series, marks)),
         "scores": evaluation_table(evaluations),
         "gain": run_gain.gain_view(services, run, evaluations),
         "map": run_triage.dump(run, overview),
@@ -335,7 +336,7 @@ def _all_parts(services: Services, run: RunRow, seen: Seen, tried: Inspect, now:
         "log": _log_view(run, log),
         "config": config_view(run),
         "history": history_view(store.history(run.job_id), notes, now),
-        "files": files_view(run, store.checkpoints(run.id), on_disk, now),
+        "files": files_view(run, checkpoints, on_disk, now),
     }
 
 

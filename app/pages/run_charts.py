@@ -9,12 +9,13 @@ from app.charts import NO_REFERENCES, Baseline, Chart, Mark, Series
 from app.evaluations import SplitSeries, split_series
 from app.format import interval, percent, points
 from app.pages.run_spot_view import spot_url
-from worker.rows import AlarmRow, EvaluationRow, NoteRow, RunRow, SeriesPoint
+from worker.rows import AlarmRow, CheckpointRow, EvaluationRow, NoteRow, RunRow, SeriesPoint
 from worker.store.spot_checks import SPOT_CHECK_SIZE
 
 BUCKET_BAND = "the least and greatest value of the steps drawn as one"
 NO_LABELS_KNOWN = f"Unknown: no reference answers. Check {SPOT_CHECK_SIZE} labels to unlock."
 INTERVAL_BAND = "the 95 % interval over problems"
+_RESUMED = "Resumed "  # how the engine's note of a resume begins
 
 METRICS: tuple[str, ...] = (
     "consensus",
@@ -53,10 +54,9 @@ All = Mapping[str, Sequence[SeriesPoint]]
 
 
 def learning_charts(
-    run: RunRow, data: All, evaluations: Sequence[EvaluationRow], alarms: Sequence[AlarmRow], notes: Sequence[NoteRow]
+    run: RunRow, data: All, evaluations: Sequence[EvaluationRow], marks: Sequence[Mark]
 ) -> list[Chart]:
-    """What tells whether the run learns the right thing."""
-    marks = event_marks(alarms, notes)
+    """What tells whether the run learns the right thing. `marks` come from `event_marks`."""
     splits = split_series(evaluations)
     own = [each for each in splits if each.split != "benchmark"]
     benchmarks = [each for each in splits if each.split == "benchmark"]
@@ -96,18 +96,23 @@ def learning_charts(
             "tokens",
             [line(data, "length_mean", "Mean length", 2), line(data, "length_max", "Longest", 8)],
         ),
+        draw(
+            "votes-lost",
+            "Votes that do not count",
+            "share",
+            [
+                line(data, "truncated_share", "Cut off", 2),
+                line(data, "unparsed_share", "Unreadable", 5),
+                line(data, "abstained_share", "No label elected", 8),
+            ],
+        ),
     ]
     return charts
 
 
-def detail_charts(run: RunRow, data: All, alarms: Sequence[AlarmRow], notes: Sequence[NoteRow]) -> list[Chart]:
-    """What explains the first: unreadable answers, stability of labels, the update, the time."""
-    draw = partial(chart, run, x_max=run.total_steps, marks=event_marks(alarms, notes))
-    votes = [
-        line(data, "truncated_share", "Cut off", 2),
-        line(data, "unparsed_share", "Unreadable", 5),
-        line(data, "abstained_share", "No label elected", 8),
-    ]
+def detail_charts(run: RunRow, data: All, marks: Sequence[Mark]) -> list[Chart]:
+    """What explains the first: stability of labels, the update, the time."""
+    draw = partial(chart, run, x_max=run.total_steps, marks=marks)
     labels = [
         line(data, "flip_share", "Labels that changed", 4),
         line(data, "top_label_share", "Most common label", 5),
@@ -119,7 +124,6 @@ def detail_charts(run: RunRow, data: All, alarms: Sequence[AlarmRow], notes: Seq
         *([line(data, "kl_base", "Distance to the base model", 2)] if data.get("kl_base") else []),
     ]
     return [
-        draw("votes-lost", "Votes that do not count", "share", votes),
         draw("labels-stable", "Stability of the labels", "share", labels),
         draw("shift", "Shift of the policy per token", "nats", shift),
         draw("gradient", "Gradient norm before clipping", "1", [line(data, "grad_norm", "Gradient norm", 7)]),
@@ -190,19 +194,18 @@ def accuracy_chart(
 
 
 def _base_lines(splits: Sequence[SplitSeries], colors: Sequence[int]) -> list[Baseline]:
-    """The lines to beat: base pass@1 and base vote of the trained problems; of benchmarks the base vote each."""
+    """The lines to beat: base pass@1 (dotted) and base vote (dashed) of the trained problems and each benchmark."""
     found = []
     for split, color in zip(splits, colors, strict=False):
         base = split.base
         if base is None or split.split == "held_out":
             continue
-        if split.split == "adapt" and base.avg is not None:
-            found.append(Baseline("Base pass@1, adapt", base.avg, 8))
+        own = split.split == "adapt"
+        name = "adapt" if own else split.problem_set.removeprefix("bundled:")
+        if base.avg is not None:
+            found.append(Baseline(f"Base pass@1, {name}", base.avg, 8 if own else color, dotted=True))
         if base.maj is not None:
-            name = "adapt" if split.split == "adapt" else split.problem_set.removeprefix("bundled:")
-            found.append(
-                Baseline(f"Base vote maj@{base.num_samples}, {name}", base.maj, 4 if split.split == "adapt" else color)
-            )
+            found.append(Baseline(f"Base vote maj@{base.num_samples}, {name}", base.maj, 4 if own else color))
     return found
 
 
@@ -239,8 +242,13 @@ def time_chart(run: RunRow, data: All) -> Chart:
     return Chart("time", "Time per step", series, "s", kind="stack", smooth=False, file=f"run-{run.id}-time")
 
 
-def event_marks(alarms: Sequence[AlarmRow], notes: Sequence[NoteRow]) -> list[Mark]:
-    """Alarms and warnings where they happened."""
-    found = [Mark(alarm.step, f"Alarm: {alarm.message}", "alarm") for alarm in alarms]
-    found += [Mark(note.step, note.message, "event") for note in notes if note.level != "info" and note.step > 0]
-    return found[-40:]
+def event_marks(
+    alarms: Sequence[AlarmRow], notes: Sequence[NoteRow], checkpoints: Sequence[CheckpointRow]
+) -> list[Mark]:
+    """Checkpoints, resumes, warnings and alarms where they happened; of many the newest."""
+    found = [Mark(each.step, "Checkpoint saved", "checkpoint") for each in checkpoints][-60:]
+    told = [note for note in notes if note.step > 0 and (note.level != "info" or note.message.startswith(_RESUMED))]
+    found += [
+        Mark(note.step, note.message, "resume" if note.message.startswith(_RESUMED) else "event") for note in told
+    ][-40:]
+    return found + [Mark(alarm.step, f"Alarm: {alarm.message}", "alarm") for alarm in alarms][-40:]

@@ -232,8 +232,9 @@ def drawn(services: Services, before: Spot, message: str | None = None) -> list[
 
 def _calibrations(services: Services, run: RunRow, check: SpotCheck | None) -> list[str]:
     """The charts and their tables: by reference answers and by the check, never both in one."""
-    known = of_references(services.store.newest_labels(run.id))
-    found = [("by reference answers", "references", known), ("by the spot check", "spot", check and check.calibration)]
+    known = of_references(services.store.newest_labels(run.id)) if run.set_num_references else None
+    checked = check.calibration if check is not None else None
+    found = [("by reference answers", "references", known), ("by the spot check", "spot", checked)]
     shown = [(by, name, each) for by, name, each in found if each is not None]
     pictures = [view.calibration_chart(run, each, by, name) for by, name, each in shown]
     tables = "".join(view.calibration_table(each, by) for by, _, each in shown)

@@ -83,7 +83,7 @@ def _any(check: SpotCheck) -> bool:
 
 def _before(run: RunRow, num_pool: int) -> str:
     if not num_pool:
-        if run.set_num_references:
+        if run.set_num_references and run.step:
             why = "Every problem that has voted has a reference answer, so the accuracy of its label is known."
         else:
             why = "No problem has voted yet. A sample can be drawn after the first step."
@@ -162,8 +162,8 @@ def _caveats(run: RunRow, check: SpotCheck) -> list[str]:
     if check.num_skipped:
         least = now.num_right / (now.num_judged + check.num_skipped)
         found.append(
-            f"{check.num_skipped} skipped and not counted: if those are the hard ones, the share is too high. Were all "
-            f"of them wrong, it would be {percent(least)}."
+            f"{check.num_skipped} skipped and not counted: if they are the hard ones, the share is too high. Were "
+            f"they all wrong, it would be {percent(least)}."
         )
     if now.num_open:
         found.append(
@@ -276,7 +276,7 @@ def calibration_table(found: Calibration, by: str) -> str:
                 _range(each),
                 str(each.num_labels),
                 percent(each.consensus),
-                f"{percent(each.accuracy)} {interval(each.low_95, each.high_95)}",
+                f"{percent(each.accuracy)} {interval(each.low_95, each.high_95)}".replace(" ", "\u00a0"),
             ],
             key=_range(each),
             right=(1, 2, 3),

@@ -114,7 +114,9 @@ def derived_run(services: Services, run: RunRow, action: str, text: str) -> str:
     """
     store = services.store
     whole = store.problem_set(run.set_id)
-    if whole is None or action not in ACTIONS:
+    if action not in ACTIONS:
+        raise DataError("The choice could not be read. Reload the page and choose again.")
+    if whole is None:
         raise DataError("The problem set of this run is not stored here any more, so no new one can be made from it.")
     chosen = places(text, whole.num_problems)
     wanted = chosen if action == "only" else frozenset(range(whole.num_problems)) - chosen

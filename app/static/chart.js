@@ -78,7 +78,7 @@
           button.type = "button";
           button.style.setProperty("--key", colour(s));
           const dashed = s.dash || s.y !== undefined;
-          make("i", dashed ? "tt-key-dash" : this.spec.kind === "stack" ? "tt-key-box" : "", button);
+          make("i", s.dotted ? "tt-key-dot" : dashed ? "tt-key-dash" : this.spec.kind === "stack" ? "tt-key-box" : "", button);
           make("span", "", button, s.name);
           button.addEventListener("click", () => {
             if (this.hidden.has(s.name)) this.hidden.delete(s.name); else this.hidden.add(s.name);
@@ -171,6 +171,10 @@
       const { X, area, x0, x1 } = this.at;
       for (const mark of this.spec.marks) {
         if (mark.x < x0 || mark.x > x1) continue;
+        if (mark.kind === "checkpoint") { // there are many: a small sign at the axis
+          svg("path", { d: `M${X(mark.x) - 3.5} ${area.bottom + 5}h7l-3.5 -6z`, class: "tt-mark-head tt-mark-checkpoint" }, inside);
+          continue;
+        }
         svg("line", { x1: X(mark.x), x2: X(mark.x), y1: area.top, y2: area.bottom, class: `tt-mark tt-mark-${mark.kind}` }, inside);
         svg("path", { d: `M${X(mark.x) - 4} ${area.top - 4}h8l-4 7z`, class: `tt-mark-head tt-mark-${mark.kind}` }, inside);
       }
@@ -180,7 +184,7 @@
       const { X, Y, area, x0, x1 } = this.at;
       for (const base of this.spec.baselines) {
         if (this.hidden.has(base.name)) continue;
-        svg("line", { x1: area.left, x2: area.right, y1: Y(base.y), y2: Y(base.y), class: "tt-baseline", stroke: colour(base) }, inside);
+        svg("line", { x1: area.left, x2: area.right, y1: Y(base.y), y2: Y(base.y), class: base.dotted ? "tt-baseline tt-baseline-dotted" : "tt-baseline", stroke: colour(base) }, inside);
       }
       for (const s of this.visible()) {
         const parts = runs(s.points);

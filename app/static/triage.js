@@ -114,12 +114,12 @@
     draw() {
       const width = this.plot.clientWidth, height = this.plot.clientHeight;
       if (width < 40 || this.node.hidden) return;
-      const most = Math.max(0.1, ...this.points.map((p) => Math.abs(p.y))) * 1.08;
+      const lowest = 1.06 * Math.min(-0.1, ...this.points.map((p) => p.y)), highest = 1.06 * Math.max(0.1, ...this.points.map((p) => p.y));
       const area = { left: 52, right: width - 14, top: 12, bottom: height - 34 };
       const X = (x) => area.left + 10 + x * (area.right - area.left - 20);
-      const Y = (y) => (area.top + area.bottom) / 2 - (y / most) * ((area.bottom - area.top) / 2 - 8);
+      const Y = (y) => area.bottom - 8 - ((y - lowest) / (highest - lowest)) * (area.bottom - area.top - 16);
       const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "tt-svg", "aria-hidden": "true", focusable: "false" });
-      const yTicks = ticks(-most, most, 6);
+      const yTicks = ticks(lowest, highest, 6);
       for (const v of yTicks) {
         svg("line", { x1: area.left, x2: area.right, y1: Y(v), y2: Y(v), class: v === 0 ? "tt-axis-line" : "tt-grid-line" }, picture);
         svg("text", { x: area.left - 7, y: Y(v) + 4, class: "tt-axis-text", "text-anchor": "end" }, picture).textContent = (v > 0 ? "+" : "") + tickLabel(v, "points", 1);

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
+import httpx
 import pytest
-import requests
 
 from app.pages import run_flips
 from app.pages.run_flips import FlipView, flip_counts, flip_view, flips_sentence, ledger
@@ -76,8 +76,8 @@ def test_the_changes_are_counted_again_only_after_an_election(studio, monkeypatc
 
 def test_the_file_holds_every_change(studio):
     run_id = studio.runs["finished"]
-    answer = requests.get(f"{studio.url}/download/runs/{run_id}/label-changes.csv", timeout=20)
+    answer = httpx.get(f"{studio.url}/download/runs/{run_id}/label-changes.csv", timeout=20)
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert len(rows) == studio.store.label_flip_counts(run_id).total
     assert rows[0]["kind"] in run_flips.KINDS
-    assert requests.get(f"{studio.url}/download/runs/999/label-changes.csv", timeout=20).status_code == 404
+    assert httpx.get(f"{studio.url}/download/runs/999/label-changes.csv", timeout=20).status_code == 404

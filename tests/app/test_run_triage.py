@@ -96,7 +96,7 @@ def test_what_is_held_out_is_scored_and_not_learned(studio, services):
         ("finished", "only", "4", "at least 2 problems"),
         ("finished", "drop", "0-46", "at least 2 problems"),
         ("unlabelled", "hold", "0-9", "has a reference answer"),
-        ("finished", "burn", "0-9", "not stored"),
+        ("finished", "burn", "0-9", "Reload the page"),
     ],
 )
 def test_a_choice_that_makes_no_run_is_refused_and_stores_nothing(studio, services, name, action, chosen, why):

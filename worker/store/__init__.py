@@ -14,6 +14,7 @@ from worker.store.journal import Journal
 from worker.store.label_flips import LabelFlips
 from worker.store.metrics import MetricSeries
 from worker.store.preferences import Preferences
+from worker.store.preflights import Preflights
 from worker.store.problem_sets import ProblemSets
 from worker.store.recording import Recording
 from worker.store.run_files import RunFiles
@@ -25,6 +26,7 @@ __all__ = ["Store", "open_store"]
 
 
 class Store(
+    Preflights,
     ProblemSets,
     Runs,
     MetricSeries,

@@ -19,14 +19,14 @@ jobs.error_kind, jobs.error_message, jobs.error_hint, jobs.error_trace, jobs.res
 NUM_JOB_COLUMNS = JOB_COLUMNS.count(",") + 1
 
 _SELECT = f"""
-SELECT {JOB_COLUMNS}, COALESCE(runs.id, comparisons.id, exports.id),
+SELECT {JOB_COLUMNS}, COALESCE(runs.id, comparisons.id, exports.id, preflights.id),
   COALESCE(runs.name, 'Comparison ' || comparisons.id || ' of run ' || comparisons.run_id,
-    'Merged model of run ' || exports.run_id)
+    'Merged model of run ' || exports.run_id, 'Check of ' || preflights.set_name)
 FROM jobs LEFT JOIN runs ON runs.job_id = jobs.id LEFT JOIN comparisons ON comparisons.job_id = jobs.id
-LEFT JOIN exports ON exports.job_id = jobs.id
+LEFT JOIN exports ON exports.job_id = jobs.id LEFT JOIN preflights ON preflights.job_id = jobs.id
 """  # noqa: S608 (our own columns)
 
-# Comparisons and exports are placed before the runs that wait, see `insert_job`.
+# Comparisons, exports and checks are placed before the runs that wait, see `insert_job`.
 _ORDER = " ORDER BY jobs.position, jobs.id"
 _BY_ID = _SELECT + " WHERE jobs.id = ?"
 _QUEUED = _SELECT + " WHERE jobs.state = 'queued'" + _ORDER
@@ -229,7 +229,7 @@ def move(connection: sqlite3.Connection, job_id: int, after: JobState, reason: s
 
 
 def insert_job(connection: sqlite3.Connection, kind: JobKind) -> int:
-    """A new job at the end of the queue; a comparison or an export before the first run that waits: they are short.
+    """A new job at the end of the queue; any but a run before the first run that waits: they are short.
 
     A person sits before the screen and waits for these, nobody for the next of several runs.
     """

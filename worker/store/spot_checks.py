@@ -84,7 +84,8 @@ class SpotChecks(Connected):
         if row is None:
             return None
         values = dict(row)
-        return SpotCheckRow(**values, problem_ids=tuple(json.loads(values.pop("problems_json"))))
+        problem_ids = tuple(json.loads(values.pop("problems_json")))
+        return SpotCheckRow(**values, problem_ids=problem_ids)
 
     def spot_verdicts(self, check_id: int) -> list[SpotVerdictRow]:
         """What was said, in the order it was said."""
