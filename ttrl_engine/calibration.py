@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +94,7 @@ def calibration(consensus: Sequence[float], correct: Sequence[bool], num_bins: i
 
 def _mean_deviation(chances: Sequence[float]) -> float:
     """E|K - E K| of the number K of independent events with these chances, exactly: their Poisson binomial."""
-    table: npt.NDArray[np.float64] = np.ones(1)
+    table: npt.NDArray[np.floating[Any]] = np.ones(1)
     for chance in chances:
         table = np.convolve(table, (1.0 - chance, chance))
     return float(table @ np.abs(np.arange(len(table)) - math.fsum(chances)))

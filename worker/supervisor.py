@@ -29,7 +29,9 @@ from worker.store.holding import Claim, FencedError
 from worker.store.run_files import tail
 
 TICK_S = 0.1
-LISTEN_S = 0.5
+# Reading one row costs next to nothing, and a person waits for it.
+LISTEN_S = 0.1
+GATHER_S = 0.5
 
 Decide: TypeAlias = Callable[[JobRow, int], Verdict]
 
@@ -100,7 +102,7 @@ class Supervisor:
             return False
         while len(set(slots)) < wanted:
             with contextlib.suppress(Empty):
-                slots.append(self._slots.get(timeout=LISTEN_S))
+                slots.append(self._slots.get(timeout=GATHER_S))
             cause = Cause.WORKER_STOPS if self.stopping.is_set() else Cause.ASKED
             if cause is Cause.WORKER_STOPS or self._store.beat(claim) is not Intent.RUN:
                 self._let_go(claim, lambda job, step, why=cause: settle(job, why, None, step, "", 1))  # type: ignore[misc]

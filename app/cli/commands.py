@@ -121,11 +121,24 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the events as JSON lines instead of bars.")] = False,
 ) -> None:
     """Run without a browser. Ctrl-C saves a checkpoint; the same command goes on from there."""
-    from app.cli.run import EXIT_CODES, json_emitter, resolve_config, run_in_terminal
+    from app.cli.run import (
+        EXIT_CODES,
+        json_emitter,
+        resolve_config,
+        run_in_processes,
+        run_in_terminal,
+        run_silently,
+    )
+    from ttrl_engine.launch import is_first, is_rank
 
     config = resolve_config(config_file, preset, changes or [])
     home = _data_dir(data_dir)
     folder = out or home / "terminal-runs" / config.digest()
+    if config.hardware.gpus > 1 and not is_rank():
+        raise typer.Exit(run_in_processes(config, folder, home))
+    if not is_first():
+        run_silently(config, folder, home)
+        return
     if as_json:
         finished = run_in_terminal(config, folder, home, json_emitter(sys.stdout))
     else:

@@ -19,6 +19,7 @@ import yaml
 from ttrl_engine.config import PRESETS, RunConfig, load_config
 from ttrl_engine.errors import ConfigError, RunError
 from ttrl_engine.events import Emit, Ending, Event, RunFinished
+from ttrl_engine.launch import is_rank, launch, signal_when_parent_ends
 from ttrl_engine.patterns import require_fast
 from ttrl_engine.problems import ProblemSet, load_problem_set
 from ttrl_engine.threads import wait_politely
@@ -68,7 +69,9 @@ def run_in_terminal(config: RunConfig, folder: Path, data_dir: Path, emit: Emit)
     order; a second one ends it at once. Raises StudioError."""
     problem_set = load_problems(config.data.problems, data_dir)
     benchmarks = {ref: load_problems(ref, data_dir) for ref in config.data.benchmarks}
-    with claimed(folder), stop_on_signals() as stop:
+    # Several processes are one run: what started them holds the folder.
+    claim = contextlib.nullcontext() if is_rank() else claimed(folder)
+    with claim, stop_on_signals() as stop:
         config = write_config(config, problem_set, folder)
         # The bars of the libraries would draw over ours; they read this when they are imported.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -83,6 +86,26 @@ def run_in_terminal(config: RunConfig, folder: Path, data_dir: Path, emit: Emit)
             emit=emit,
             should_stop=lambda: bool(stop),
         )
+
+
+def run_in_processes(config: RunConfig, folder: Path, data_dir: Path) -> int:
+    """Run this very command once more in each of the processes that the config asks for; the exit code. Raises
+    StudioError."""
+    problem_set = load_problems(config.data.problems, data_dir)
+    with claimed(folder):
+        # Before the processes start, so that they all read the same.
+        write_config(config, problem_set, folder)
+        wait_politely()
+        code = launch("app.cli", sys.argv[1:], config.hardware.gpus)
+    if code < 0:
+        sys.stderr.write(f"A process of this run was ended by signal {-code}. The same command goes on from there.\n")
+    return code if code >= 0 else 128 - code
+
+
+def run_silently(config: RunConfig, folder: Path, data_dir: Path) -> None:
+    """The part of a process that is not the first; that one speaks for all."""
+    signal_when_parent_ends(signal.SIGKILL)
+    run_in_terminal(config, folder, data_dir, lambda event: None)  # noqa: ARG005  # the signature of an emitter
 
 
 @contextlib.contextmanager

@@ -45,12 +45,12 @@ def preflight_html(
     """The whole part. `ready`: the form could start, hence can be checked."""
     if row is None or config is None or plan is None:
         body = _offer(ready)
-    elif row.job.is_active or row.state is JobState.QUEUED:
-        body = _under_way(row, worker_alive)
     elif row.findings is not None:
         window = model.context_tokens if model else None
         judged = advise(row.findings, config, window, memory)
         body = _result(row.findings, judged, config, plan)
+    elif is_watched(row):
+        body = _under_way(row, worker_alive)
     else:
         why = row.job.error_message or row.job.reason or "It was stopped."
         body = note("The check did not finish.", why, "warn") + _button("Check again", ready)
@@ -132,13 +132,13 @@ def _kinds(found: Findings) -> str:
 
 def _numbers(found: Findings, config: RunConfig, plan: Plan) -> list[tuple[str, str]]:
     pairs = [
-        ("Right labels", f"about {percent(found.label_quality, 0)} expected, by what such votes were worth elsewhere")
+        ("Right labels", f"about {percent(found.label_quality, 0)} expected, as such votes were on the bundled sets")
     ]
     measured = found.measured_quality
     if measured is not None:
         right, known = measured
         shown = f"{right} of {known} by your reference answers {interval(*wilson_interval(right, known), 0)}{NARROW}%"
-        pairs.append(("", f"{shown}; not part of the verdict"))
+        pairs.append(("Measured", f"{shown}; not part of the verdict"))
     pairs += [
         ("Unreadable", f"{percent(found.unread)} of the answers"),
         ("Cut at the limit", f"{percent(found.cut)} of the answers"),

@@ -53,9 +53,7 @@ METRICS: tuple[str, ...] = (
 All = Mapping[str, Sequence[SeriesPoint]]
 
 
-def learning_charts(
-    run: RunRow, data: All, evaluations: Sequence[EvaluationRow], marks: Sequence[Mark]
-) -> list[Chart]:
+def learning_charts(run: RunRow, data: All, evaluations: Sequence[EvaluationRow], marks: Sequence[Mark]) -> list[Chart]:
     """What tells whether the run learns the right thing. `marks` come from `event_marks`."""
     splits = split_series(evaluations)
     own = [each for each in splits if each.split != "benchmark"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
@@ -142,6 +143,9 @@ def problem_head(run: RunRow, problem: ProblemRow | None, problem_id: str, histo
     facts = [ui.chip("votes held", len(history))]
     if newest is not None:
         facts.append(ui.chip("agreement now", percent(newest.consensus, 0)))
+        facts.append(ui.chip("ahead of the second answer by", percent(newest.margin, 0)))
+        labels = [election.label for election in history if election.label is not None]
+        facts.append(ui.chip("changes of label", sum(a != b for a, b in pairwise(labels))))
     if problem is not None and problem.reference is not None:
         facts.append(ui.chip("reference, only to measure", problem.reference[:80]))
     compare = ui.link_button(

@@ -6,6 +6,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from ttrl_engine.config import PRESETS
+from ttrl_engine.preflight import Findings, Poll
+from ttrl_engine.problems import load_problem_set
+
 pytestmark = pytest.mark.e2e
 
 
@@ -37,11 +41,20 @@ def test_the_memory_is_shown_by_part_and_a_button_sets_the_field(page: Page, emp
     assert [url for url in asked if not url.startswith((empty_studio.url, "data:", "blob:"))] == []
 
 
-def test_the_page_fits_a_phone_and_has_no_serious_fault(page: Page, empty_studio):
+@pytest.mark.parametrize("checked", [False, True])
+def test_the_page_fits_a_phone_and_has_no_serious_fault(page: Page, empty_studio, checked: bool):
+    if checked:
+        store = empty_studio.store
+        set_id = store.add_problem_set(load_problem_set("bundled:sums"), source="bundled:sums")
+        store.submit_preflight(PRESETS["quick-look"].config(), set_id)
+        polls = (Poll("a", (7, 4), 16, 5, 5, True), Poll("b", (2, 1), 16, 0, 0), Poll("c", (16,), 16, 0, 0))
+        store.record_preflight(store.claim_next("me"), 48, 48, Findings(polls, 96, 24.0, 0.006, 0.012))
     page.set_viewport_size({"width": 390, "height": 844})
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         opened(page, empty_studio)
+        if checked:
+            expect(page.locator("#run-preflight .tt-pill")).to_have_text("Go")
         for summary in page.locator("#run-memory summary").all():
             summary.click()
         page.wait_for_timeout(600)

@@ -8,8 +8,11 @@ import io
 import httpx
 import pytest
 
+from app import components as ui
+from app.format import percent
 from app.pages import run_flips
 from app.pages.run_flips import FlipView, flip_counts, flip_view, flips_sentence, ledger
+from app.pages.run_problems import problem_head
 from tests.app.scripted import HOSTILE
 from worker.rows import LabelFlipCounts
 
@@ -81,3 +84,12 @@ def test_the_file_holds_every_change(studio):
     assert len(rows) == studio.store.label_flip_counts(run_id).total
     assert rows[0]["kind"] in run_flips.KINDS
     assert httpx.get(f"{studio.url}/download/runs/999/label-changes.csv", timeout=20).status_code == 404
+
+
+def test_the_head_of_a_problem_counts_its_changes_as_the_overview_does(studio):
+    run = studio.store.run(studio.runs["weak"])
+    row = max(studio.store.problem_overview(run.id), key=lambda each: each.flips)
+    html = problem_head(run, None, row.problem_id, studio.store.election_history(run.id, row.problem_id))
+    assert row.flips > 0
+    assert ui.chip("changes of label", row.flips) in html
+    assert ui.chip("ahead of the second answer by", percent(row.margin_last, 0)) in html
