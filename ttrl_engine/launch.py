@@ -37,7 +37,7 @@ def launch(module: str, arguments: Sequence[str], num_ranks: int) -> int:
 
     options = ["--nnodes", "1", "--nproc-per-node", str(num_ranks), "--max-restarts", "0"]
     try:
-        torchrun(parse_args([*options, "-m", module, *arguments]))
+        torchrun(parse_args([*options, "-m", module, *arguments]))  # type: ignore[no-untyped-call]
     except SignalException as asked:
         return 128 + int(asked.sigval)
     except ChildFailedError as failed:

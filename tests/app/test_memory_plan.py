@@ -16,7 +16,7 @@ from app.services import Services
 from ttrl_engine.bundled import model_path
 from ttrl_engine.config import PRESETS, RunConfig
 from ttrl_engine.memory import GIB, ModelShape, estimate, read_shape
-from ttrl_engine.models import check_model
+from ttrl_engine.models import ModelCheck, check_model
 from worker import health
 from worker.health import Gpu
 from worker.settings import Settings
@@ -129,3 +129,14 @@ def test_the_form_is_judged_with_the_memory_of_its_model(tmp_path: Path):
     assert unknown.plan is not None
     assert unknown.plan.disk_bytes is None
     assert "not known before the model is looked up" in summary_html(choices, unknown, start)
+
+
+def test_what_the_hub_said_of_a_model_is_kept_but_not_that_it_was_out_of_reach(tmp_path: Path):
+    choices, name = Choices(Services.open(Settings(data_dir=tmp_path))), "Qwen/Qwen3-0.6B"
+    long_ago = -1e6
+    for verdict, kept in (
+        (ModelCheck(name, True, "", shape=BILLIONS), True),
+        (ModelCheck(name, False, "offline"), False),
+    ):
+        choices._checks[(name, None)] = (long_ago, verdict)
+        assert (choices.known_check(name, None) is not None) == kept
