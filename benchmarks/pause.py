@@ -93,7 +93,7 @@ def loads(folder: Path) -> bool:
         return False
     base = AutoModelForCausalLM.from_pretrained(resolve_source(job(1).model.source))
     for weights in (saved[-1][1], folder / "policy"):
-        PeftModel.from_pretrained(base, str(weights)).unload()  # type: ignore[no-untyped-call]
+        PeftModel.from_pretrained(base, str(weights)).unload()
     return load_state(saved[-1][1]).step == saved[-1][0]
 
 

@@ -158,7 +158,8 @@ def _attend_side_by_side(q: Tensor, k: Tensor, v: Tensor, layout: Any, scaling: 
     spread_q, spread_k, spread_v = (torch.split(_spread(x, layout), sizes) for x in (q, k, v))
     parts = []
     for block, flat_q, flat_k, flat_v in zip(layout.blocks, spread_q, spread_k, spread_v, strict=True):
-        bq, bk, bv = (x.unflatten(0, (block.count, block.width)).transpose(1, 2) for x in (flat_q, flat_k, flat_v))
+        shape = (block.count, block.width, -1)
+        bq, bk, bv = (x.reshape(*shape, x.shape[-1]).transpose(1, 2) for x in (flat_q, flat_k, flat_v))
         if block.prefix is not None:
             pk, pv = (
                 x[block.prefix].transpose(0, 1)[None].expand(block.count, -1, -1, -1) for x in (spread_k, spread_v)

@@ -132,8 +132,8 @@ def take_exam(
     num_answers = sum(score.num_samples for score in scores)
     return Marks(
         tuple(scores),
-        round(sum(score.mean_length * score.num_samples for score in scores)) / num_answers,
-        sum(score.num_truncated for score in scores) / num_answers,
+        round(sum((score.mean_length or 0.0) * score.num_samples for score in scores)) / num_answers,
+        sum(score.num_truncated or 0 for score in scores) / num_answers,
     )
 
 

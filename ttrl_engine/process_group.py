@@ -9,8 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import Parameter
 
 from ttrl_engine.config import HardwareConfig
@@ -19,6 +18,9 @@ from ttrl_engine.launch import is_rank
 from ttrl_engine.ranks import Ranks
 
 T = TypeVar("T")
+
+# Most of its names are made in C, where no type checker sees them.
+dist: Any = distributed
 
 # A rank that has ended is noticed at once, by its closed connection; a slow one may take long, so the limit is wide.
 PATIENCE = timedelta(hours=1)
@@ -32,7 +34,7 @@ class JoinedRanks(Ranks):
     """One of several processes. Its groups are its own and not the default group of torch.distributed, which stays
     free for an inference engine in the same process."""
 
-    def __init__(self, store: dist.Store, rank: int, size: int, has_gpu: bool) -> None:
+    def __init__(self, store: Any, rank: int, size: int, has_gpu: bool) -> None:
         super().__init__(rank, size)
         self._store = store
         self._words = dist.ProcessGroupGloo(dist.PrefixStore("words", store), rank, size, PATIENCE)
@@ -67,7 +69,7 @@ class JoinedRanks(Ranks):
                 self._gradients.allreduce([flat]).wait()
             except RuntimeError as failure:
                 raise PeerLostError(self.rank) from failure
-            parts = flat.split([parameter.numel() for parameter in bucket])
+            parts = torch.split(flat, [parameter.numel() for parameter in bucket])
             for parameter, part in zip(bucket, parts, strict=True):
                 parameter.grad = part.view_as(parameter)
 

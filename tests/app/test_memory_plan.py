@@ -85,7 +85,7 @@ def test_vllm_is_counted_only_where_it_is_installed(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("changes", [{}, {"model.method": "full", "train.kl_coef": 0.1}, {"hardware.sampler": "vllm"}])
-def test_every_part_has_words_and_every_remedy_gives_a_valid_config(preset: str, device: str, changes: dict):
+def test_every_part_has_words_and_every_remedy_gives_a_valid_config(preset, device, changes):
     config = PRESETS[preset].config().with_changes(**changes)
     plan = plan_memory(BILLIONS, config, Machine(device, "Card", GIB, GIB))
     assert {part.name for part in plan.estimate.parts} <= set(PARTS)

@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from tests.ttrl_engine.tiny import CHARACTERS, write_tiny_model
-from ttrl_engine import attention, scoring
+from ttrl_engine import attention
 from ttrl_engine.config import HardwareConfig, ModelConfig, TrainConfig
 from ttrl_engine.packing import Pack, Segment, TrainRow
 from ttrl_engine.policy import Policy
@@ -249,7 +249,7 @@ def test_the_variable_length_layout_has_the_naive_gradient(
 def test_a_kernel_that_computes_something_else_is_not_used(
     models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def top_left(segments: list[Segment], device: torch.device) -> attention.Layout:
+    def top_left(segments: Sequence[Segment], device: torch.device) -> attention.Layout:
         layout = attention.side_by_side(segments, device)
         assert isinstance(layout, attention.SideBySide)
         wrong = [
