@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
@@ -20,16 +20,13 @@ from ttrl_engine.config import HardwareConfig, ModelConfig, TrainConfig
 from ttrl_engine.errors import RunError
 from ttrl_engine.loading import choose_device, choose_dtype, load_model
 from ttrl_engine.lora import FoldedLora, add_lora, fold_where_faster
-from ttrl_engine.memory import ModelShape, describe_rollout
+from ttrl_engine.memory import Device, ModelShape, default_tokens, describe_rollout
 from ttrl_engine.objective import clipped_objective, k3_estimate, weighted_objective
 from ttrl_engine.packing import Pack
 from ttrl_engine.packing import TrainRow as TrainRow  # what an update is made of, by the name its users know
 from ttrl_engine.ranks import ALONE, Ranks
 from ttrl_engine.sampler import ShouldStop, StopRequested
 from ttrl_engine.scoring import Scorer
-
-# Positions of a micro-batch where the config leaves it open. On a CPU more gain nothing and leave the caches.
-CPU_TOKENS, GPU_TOKENS = 1_024, 16_384
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,8 @@ class Policy:
         # peft draws the initial A from the global generator; the caller has seeded it.
         trained = add_lora(module, model) if model.method == "lora" else module
         trained.eval()
-        tokens = train.tokens_per_batch or (GPU_TOKENS if device.type == "cuda" else CPU_TOKENS)
+        kind: Device = "cuda" if device.type == "cuda" else "cpu"
+        tokens = train.tokens_per_batch or default_tokens(kind, module.config.hidden_size)
         policy = cls(trained, tokenizer, tokens, model.source)
         if isinstance(trained, PeftModel):
             policy.lora_rank = model.lora_rank
@@ -310,7 +308,7 @@ class Policy:
             self.checkpoint_activations()
         else:
             shape = ModelShape.from_config(self.base.config.to_dict())
-            kind: Literal["cpu", "cuda"] = "cuda" if self.device.type == "cuda" else "cpu"
+            kind: Device = "cuda" if self.device.type == "cuda" else "cpu"
             raise RunError(
                 f"Out of memory: even one rollout of {longest:,} tokens with gradient checkpointing does not fit. "
                 f"{describe_rollout(shape, longest, kind, self.lora_rank)} Lower the longest answer, take "
