@@ -139,13 +139,13 @@ train = TrainConfig(max_grad_norm=1000.0)
 policy = Policy.load(ModelConfig(source=sys.argv[1], method="full"), HardwareConfig(device="cpu"), train)
 rows = [
     TrainRow((2, 3, i % 5), tuple(2 + (i + j) % 60 for j in range(60)), (-3.0,) * 60, 0.1 * (i % 3))
-    for i in range(256)
+    for i in range(640)
 ]
 policy.tokens_per_batch = 2_000
 whole = gradient_of_update(policy, rows, train)
 policy.tokens_per_batch = 100_000
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + (40 << 20), resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (size + (16 << 20), resource.RLIM_INFINITY))
 limited = gradient_of_update(policy, rows, train)
 print(policy.tokens_per_batch, float((limited - whole).norm() / whole.norm()))
 """
