@@ -20,12 +20,12 @@ def test_a_finished_job_goes_nowhere():
     assert TRANSITIONS[S.FINISHED] == frozenset()
 
 
-@pytest.mark.parametrize("state", RESUMABLE)
+@pytest.mark.parametrize("state", sorted(RESUMABLE))
 def test_what_can_be_resumed_goes_back_to_the_queue(state):
     assert can_move(state, S.QUEUED)
 
 
-@pytest.mark.parametrize("state", ACTIVE)
+@pytest.mark.parametrize("state", sorted(ACTIVE))
 def test_what_a_worker_holds_can_end_in_every_way(state):
     assert {S.FINISHED, S.FAILED, S.LOST} <= TRANSITIONS[state]
 
@@ -43,7 +43,7 @@ def test_terminal_and_active_states_are_apart():
     assert not TERMINAL & ACTIVE
 
 
-@pytest.mark.parametrize("before", S)
+@pytest.mark.parametrize("before", sorted(S))
 def test_a_move_is_done_and_told_or_refused_and_not_told(store: Store, submit, before):
     run = store.run(submit())
     assert run is not None
