@@ -432,11 +432,6 @@ class SafeguardConfig(Section):
     truncated_rise: Share | None = Field(
         0.35, title="Answers that are cut", description="Fires when their share has risen so much since the start."
     )
-    false_consensus: Share | None = Field(
-        0.3,
-        title="False consensus",
-        description="Fires when consensus on the trained problems has risen so much while labels have stopped changing and agreement on held-out problems has not followed, or their answers have lost their variety.",
-    )
     entropy_floor: Share | None = Field(
         0.02,
         title="Entropy collapse",
