@@ -39,6 +39,10 @@ def test_the_last_line_has_every_workload_and_the_largest_overhead():
     assert describe("train64", found["train64"]).split()[:5] == ["train64", "10.00", "2.00", "5.00", "4.5"]
 
 
+def test_a_ratio_just_under_a_bar_is_not_rounded_up_to_it():
+    assert Measured(steps([1.999], 0.0), steps([1.0], 0.0), "cpu_s").ratio == 1.99
+
+
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_our_run_does_what_trl_is_asked_to_do(name, tmp_path):
     job = job_of(WORKLOADS[name], tmp_path, "cpu", 5)
