@@ -90,15 +90,18 @@ def action_button(
     ask: str = "",
     confirm: str = "",
     yes: str = "",
+    no: str = "",
     disabled: bool = False,
     look: str = "",
     icon_only: bool = False,
 ) -> str:
     """One button; `title` explains it, also why it is disabled. With `confirm` (a sentence) and `ask` (the question
-    above it) a dialog asks back. `look` is "", "danger", "quiet" or "primary"."""
+    above it) a dialog asks back, `yes` and `no` on its buttons. `look` is "", "danger", "quiet" or "primary"."""
     marks = [f'data-pick="{escape(act)}:{escape(ident)}" data-key="{escape(act)}-{escape(ident)}"']
     if confirm:
         marks.append(f'data-confirm="{escape(confirm)}" data-ask="{escape(ask)}" data-yes="{escape(yes)}"')
+    if no:
+        marks.append(f'data-no="{escape(no)}"')
     if title:
         marks.append(f'title="{escape(title)}"')
     if icon_only:

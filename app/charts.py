@@ -40,12 +40,14 @@ class Series:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A dashed or dotted horizontal line to compare with."""
+    """A dashed or dotted horizontal line to compare with. A `limit` is seen once the curve comes near: it does not
+    stretch the axis."""
 
     name: str
     y: float
     color: int = 8
     dotted: bool = False
+    limit: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def _plain(chart: Chart) -> dict[str, Any]:
             for series in chart.series
         ],
         "baselines": [
-            {"name": line.name, "y": line.y, "color": line.color, "dotted": line.dotted} for line in chart.baselines
+            {"name": line.name, "y": line.y, "color": line.color, "dotted": line.dotted, "limit": line.limit}
+            for line in chart.baselines
         ],
         "marks": [{"x": mark.x, "text": mark.text, "kind": mark.kind} for mark in chart.marks],
         "missing": missing,

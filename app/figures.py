@@ -39,7 +39,7 @@ METRICS = (
 )
 MAX_SPLITS = 6
 
-_INK, _GRID, _QUIET = "#1a2230", "#e5e7eb", "#6b7280"
+INK, _GRID, QUIET = "#1a2230", "#e5e7eb", "#6b7280"
 _RATE_LIMITS = (-0.02, 1.02)
 # Matplotlib's font cache and its settings are shared by all threads.
 _drawing = threading.Lock()
@@ -100,7 +100,7 @@ def panel_svg(panel: Panel, width_in: float = 5.6, height_in: float = 3.1) -> st
     text = re.sub(r'\bid="', f'id="{panel.name}-', text)
     text = re.sub(r"url\(#", f"url(#{panel.name}-", text)
     text = re.sub(r'href="#', f'href="#{panel.name}-', text)
-    for color, name in ((_INK, "currentColor"), (_GRID, "var(--grid)"), (_QUIET, "var(--quiet)")):
+    for color, name in ((INK, "currentColor"), (_GRID, "var(--grid)"), (QUIET, "var(--quiet)")):
         text = re.sub(color, name, text, flags=re.IGNORECASE)
     # Sized by the page; the view box keeps the proportions. The caption says what is seen.
     return re.sub(
@@ -149,8 +149,8 @@ def _lines_panel(
             _remark(axes, missing)
         _marks(axes, marks)
         if not unit:
-            _shares(axes)
-        _finish(axes, title, unit)
+            shares(axes)
+        finish(axes, title, unit)
 
     def said(key: str, label: str) -> str:
         values = [point[1] for point in data[key] if point[1] is not None]
@@ -183,12 +183,12 @@ def _accuracy_panel(index: int, split: SplitSeries, marks: Sequence[int]) -> Pan
             steps, low, high = zip(*bands, strict=True)
             axes.fill_between(steps, low, high, color=color, alpha=0.16, linewidth=0, label="95 % interval")
         if base is not None and base.avg is not None:
-            axes.axhline(base.avg, color=_QUIET, linestyle="--", linewidth=1.1, label="base pass@1")
+            axes.axhline(base.avg, color=QUIET, linestyle="--", linewidth=1.1, label="base pass@1")
         if base is not None and base.maj is not None:
-            axes.axhline(base.maj, color=_INK, linestyle=(0, (6, 2, 1, 2)), linewidth=1.1, label="base maj@k")
+            axes.axhline(base.maj, color=INK, linestyle=(0, (6, 2, 1, 2)), linewidth=1.1, label="base maj@k")
         _marks(axes, marks)
-        _shares(axes)
-        _finish(axes, title, "")
+        shares(axes)
+        finish(axes, title, "")
 
     words = f"{rate_words(newest)} at step {newest.step}, {sample_size(newest)}"
     if base is not None:
@@ -200,8 +200,8 @@ def _accuracy_panel(index: int, split: SplitSeries, marks: Sequence[int]) -> Pan
 
 def _no_accuracy(axes: Axes) -> None:
     _remark(axes, "unknown: nothing with reference answers\nwas evaluated")
-    _shares(axes)
-    _finish(axes, "pass@1", "")
+    shares(axes)
+    finish(axes, "pass@1", "")
 
 
 def _line(axes: Axes, points: Sequence[SeriesPoint], label: str, color: str) -> None:
@@ -222,26 +222,28 @@ def _marks(axes: Axes, steps: Sequence[int]) -> None:
         axes.axvline(step, color=COLORS[1], linestyle=":", linewidth=1, label="alarm" if index == 0 else None)
 
 
-def _shares(axes: Axes) -> None:
+def shares(axes: Axes) -> None:
+    """The y-axis from 0 to 100 %."""
     axes.set_ylim(*_RATE_LIMITS)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
-def _finish(axes: Axes, title: str, unit: str) -> None:
-    axes.set_title(plain(title, 60), fontsize=10, loc="left", color=_INK)
-    axes.set_xlabel("step", fontsize=9, color=_INK)
-    axes.set_ylabel(unit, fontsize=9, color=_INK)
+def finish(axes: Axes, title: str, unit: str, x_label: str = "step") -> None:
+    """Title, labels, grid and legend, as every panel has them."""
+    axes.set_title(plain(title, 60), fontsize=10, loc="left", color=INK)
+    axes.set_xlabel(x_label, fontsize=9, color=INK)
+    axes.set_ylabel(unit, fontsize=9, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    axes.tick_params(labelsize=8, colors=_INK)
+    axes.tick_params(labelsize=8, colors=INK)
     axes.grid(color=_GRID, linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_QUIET)
+    axes.spines[["left", "bottom"]].set_color(QUIET)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, frameon=False, labelcolor=_INK)
+        axes.legend(fontsize=8, frameon=False, labelcolor=INK)
 
 
 def _remark(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=_QUIET)
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=QUIET)
 
 
 def plain(text: str, limit: int = 110) -> str:

@@ -7,14 +7,12 @@ from importlib.util import find_spec
 from typing import Literal
 
 from ttrl_engine.config import RunConfig
+from ttrl_engine.gpu_split import COMFORTABLE
 from ttrl_engine.memory import Device, Estimate, ModelShape, Remedy, estimate, remedies
 from worker import health
 from worker.settings import Settings
 
 Fit = Literal["fits", "tight", "too large"]
-
-# Measured peaks lie within 15 % of the estimate; what needs more of the memory than this may still run out of it.
-COMFORTABLE = 0.85
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,10 @@ def plan_memory(shape: ModelShape, config: RunConfig, machine: Machine) -> Memor
     """Judge the memory of a run; what would lower it is measured against a comfortable share of the machine's."""
     if machine.device == "cuda" and config.hardware.sampler == "auto" and find_spec("vllm") is None:
         config = config.with_changes(**{"hardware.sampler": "torch"})
-    found = estimate(shape, config, machine.device)
+    found = estimate(shape, config, machine.device, machine.total)
+    if found.split is not None and not found.split.fits and config.hardware.sampler == "auto":
+        # As the run itself will find out.
+        found = estimate(shape, config.with_changes(**{"hardware.sampler": "torch"}), machine.device)
     if machine.total is None:
         return MemoryPlan(found, machine, None, ())
     comfortable = int(COMFORTABLE * machine.total)

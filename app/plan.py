@@ -61,8 +61,9 @@ def make_plan(
 ) -> Plan:
     """The plan of `config` over a set of `num_problems`.
 
-    `num_labelled_splits` counts the splits and benchmarks that are scored; `shape` is that of the model, if it is
-    known; `rollouts_per_s` is the slowest and fastest rate of whole steps seen here for this model.
+    `num_labelled_splits` counts the splits and benchmarks that are scored, and the held-out problems in any case;
+    `shape` is that of the model, if it is known; `rollouts_per_s` is the slowest and fastest rate of whole steps seen
+    here for this model.
     """
     adapt, held_out = split_sizes(num_problems, config.data.held_out_share, config.data.max_problems)
     steps = config.total_steps(adapt) if adapt > 0 else 0

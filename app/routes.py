@@ -31,4 +31,5 @@ PAGES: tuple[Page, ...] = (
     Page("problem-sets", "Problem sets", "problem_sets", "stack"),
     Page("settings", "Settings", "settings", "gear"),
     Page("run", "Run", "run", "chart", nav=False),
+    Page("blind", "Blind comparison", "blind", "compare", nav=False),
 )

@@ -52,7 +52,7 @@ def plan_of_run(store: Store, run: RunRow) -> Plan | None:
     return make_plan(
         config,
         found.num_problems,
-        num_labelled_splits=(2 if found.num_references else 0) + len(config.data.benchmarks),
+        num_labelled_splits=bool(found.num_references) + (config.data.held_out_share > 0) + len(config.data.benchmarks),
         rollouts_per_s=speed_of(store, run.model, config.vote.max_new_tokens),
     )
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from app.services import Services
 from ttrl_engine.calibration import Calibration, calibration
 from ttrl_engine.config import AnswerConfig
 from ttrl_engine.errors import StudioError
@@ -18,6 +17,7 @@ from ttrl_engine.problems import Problem
 from ttrl_engine.stats import wilson_interval
 from ttrl_engine.tasks import task_for
 from worker.rows import LabelRow, ProblemRow, RunRow, SpotCheckRow, SpotVerdictRow
+from worker.store import Store
 
 LEAST = 5
 """With fewer checked labels no accuracy is shown: the interval would span most of the scale."""
@@ -103,13 +103,12 @@ class SpotCheck:
         return sum(each.standing is Standing.SKIPPED for each in self.problems)
 
 
-def spot_check(services: Services, run: RunRow) -> SpotCheck | None:
+def spot_check(store: Store, run: RunRow) -> SpotCheck | None:
     """The present check of the run, read anew; None where none was drawn."""
-    store = services.store
     row = store.spot_check(run.id)
     if row is None:
         return None
-    rule_json = answer_rule(services, run).model_dump_json()
+    rule_json = answer_rule(store, run).model_dump_json()
     history = store.label_history(run.id, row.problem_ids)
     said: dict[str, list[SpotVerdictRow]] = {}
     for verdict in store.spot_verdicts(row.id):
@@ -125,9 +124,9 @@ def spot_check(services: Services, run: RunRow) -> SpotCheck | None:
     return SpotCheck(row, tuple(found), _tallies(rule_json, found, history), _calibration(found))
 
 
-def answer_rule(services: Services, run: RunRow) -> AnswerConfig:
+def answer_rule(store: Store, run: RunRow) -> AnswerConfig:
     """How the run reads and compares answers."""
-    chosen_set = services.store.problem_set(run.set_id)
+    chosen_set = store.problem_set(run.set_id)
     kind = AnswerConfig() if chosen_set is None else AnswerConfig(kind=chosen_set.kind)
     return run.config.answers.over(kind)
 

@@ -140,7 +140,7 @@ def styles() -> str:
 
 def header(path: str) -> str:
     """The bar at the top: name, pages, colour scheme. `path` is the current page's, without its slash."""
-    active = "runs" if path == "run" else path
+    active = {"run": "runs", "blind": "compare"}.get(path, path)
     links = "".join(
         (
             f'<a href="{page.url}"{" aria-current=page" if page.path == active else ""}>'

@@ -48,7 +48,17 @@ SMALL = Qwen2Config(
     max_position_embeddings=4096,
     tie_word_embeddings=True,
 )
-RANDOM = {"qwen2.5-1.5b": QWEN, "60m": SMALL}
+TINY = Qwen2Config(
+    vocab_size=8_192,
+    hidden_size=256,
+    intermediate_size=1024,
+    num_hidden_layers=8,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=4096,
+    tie_word_embeddings=True,
+)
+RANDOM = {"qwen2.5-1.5b": QWEN, "60m": SMALL, "10m": TINY}
 PATHS = ("padded", "packed", "shared")
 
 

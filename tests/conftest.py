@@ -52,11 +52,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def browser_type_launch_args() -> dict[str, Any]:
-    """How pytest-playwright starts the browser. A container's root user has no sandbox, and its /dev/shm is small."""
+    """How pytest-playwright starts the browser. A container's root user has no sandbox, and its /dev/shm is small.
+
+    It can look up no name: a page that needs another machine than this one fails.
+    """
     return {
         "executable_path": find_chromium(),
         "headless": True,
-        "args": ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+        "args": [
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        ],
     }
 
 

@@ -7,16 +7,17 @@ kernel. Nothing goes through a key-value cache.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AttentionInterface, PretrainedConfig
+from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
 from ttrl_engine.packing import Segment
 
@@ -62,6 +63,17 @@ class Ragged:
 
 
 Layout = SideBySide | Ragged
+
+
+@contextlib.contextmanager
+def attending(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """The model's attention set to one that is registered under this name."""
+    usual = model.config._attn_implementation
+    model.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = usual
 
 
 def side_by_side(segments: Sequence[Segment], device: torch.device) -> SideBySide:
@@ -144,7 +156,8 @@ def packed_attention(
 
     Raises NotImplementedError for what a layout cannot say: caps on the scores, biases by position, sinks.
     """
-    assert layout is not None, "packed rows need their layout"
+    if layout is None:
+        raise NotImplementedError("the model does not hand its options on to the attention")
     if any(extra.get(name) is not None for name in ("softcap", "position_bias", "s_aux")):
         raise NotImplementedError("packed attention has plain softmax scores only")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))

@@ -29,8 +29,10 @@ _NAME = re.compile(r"step-(\d{6,})")
 
 @dataclass
 class RunState:
-    """Where a run stands after `step`, weights aside. `labels` are the latest pseudo-labels by problem, `base` the
-    marks of the base model by exam, `evaluated_step` the last step whose evaluation is complete."""
+    """Where a run stands after `step`, weights aside. `tokens_per_batch` and `checkpointing` (of activations) are what
+    the update has found memory to allow, which a resume need not find out again. `labels` are the latest pseudo-labels
+    by problem, `base` the marks of the base model by exam, `evaluated_step` the last step whose evaluation is complete.
+    """
 
     step: int
     tokens_per_batch: int
@@ -41,10 +43,11 @@ class RunState:
     base: dict[str, dict[str, Any]] = field(default_factory=dict)
     safeguards: dict[str, Any] = field(default_factory=dict)
     healthy: bool = True
+    checkpointing: bool = False
 
 
 def save_checkpoint(folder: Path, policy: Policy, state: RunState, keep: int) -> Path:
-    """Write `checkpoints/step-N` below the run's folder and remove all but the newest `keep`.
+    """Write `checkpoints/step-N` below the run's folder and remove all but the newest `keep` and the last healthy one.
 
     Raises RunError where the disk does not take it; the older checkpoints are then untouched.
     """
@@ -71,9 +74,41 @@ def save_checkpoint(folder: Path, policy: Policy, state: RunState, keep: int) ->
             f"The checkpoint of step {state.step} could not be written: {failure.strerror}. Free some disk space and "
             "resume; the checkpoints before it are whole."
         ) from failure
-    for _, old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    spared = None if state.healthy else healthy_checkpoint(folder)
+    for found in list_checkpoints(folder)[:-keep]:
+        if found != spared:
+            shutil.rmtree(found[1], ignore_errors=True)
     return target
+
+
+def healthy_checkpoint(folder: Path) -> tuple[int, Path] | None:
+    """(step, folder) of the newest checkpoint from before the first alarm; None where there is none."""
+    return next((found for found in reversed(list_checkpoints(folder)) if load_state(found[1]).healthy), None)
+
+
+def keep_healthy(folder: Path) -> tuple[int, Path] | None:
+    """Make the newest healthy checkpoint the result of a run that is not under way: its weights become `policy/`.
+    (step, `policy/`), or None where there is none and nothing was changed.
+
+    Raises RunError where the disk does not take it.
+    """
+    found = healthy_checkpoint(folder)
+    if found is None:
+        return None
+    step, checkpoint = found
+    target, beside = folder / "policy", folder / ".policy"
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(checkpoint, beside, ignore=shutil.ignore_patterns("state.json", "optimizer.pt"))
+        shutil.rmtree(target, ignore_errors=True)
+        beside.replace(target)
+    except OSError as failure:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise RunError(
+            f"The weights of step {step} could not be written: {failure.strerror}. Free some disk space and roll back "
+            "again; the checkpoint itself is whole."
+        ) from failure
+    return step, target
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:

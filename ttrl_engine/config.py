@@ -432,6 +432,11 @@ class SafeguardConfig(Section):
     truncated_rise: Share | None = Field(
         0.35, title="Answers that are cut", description="Fires when their share has risen so much since the start."
     )
+    false_consensus: Share | None = Field(
+        0.3,
+        title="False consensus",
+        description="Fires when consensus on the trained problems has risen so much and their labels have stopped changing, while agreement on held-out problems stays so much below, or half of the variety of their labels is lost.",
+    )
     entropy_floor: Share | None = Field(
         0.02,
         title="Entropy collapse",

@@ -10,8 +10,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ttrl_engine.decoding import Decoder, PlainDecoder
+from ttrl_engine.decoding import Decoder, Part, PlainDecoder, Wave
+from ttrl_engine.drawing import uniforms
+from ttrl_engine.errors import RunError
+from ttrl_engine.generate_sampler import generate
+from ttrl_engine.rereading import RereadingDecoder
 from ttrl_engine.row_cache import UnservableCacheError
+from ttrl_engine.sampler import NO_WATCHER, SampleRequest, SamplingParams
+from ttrl_engine.shared_decoding import SharedDecoder
 from ttrl_engine.static_decoding import StaticDecoder
 
 # Of the spread of the logits. Rounding stays far below it, a wrong cache far above it.
@@ -32,33 +38,69 @@ class Choice:
 
 @torch.inference_mode()
 def choose_decoder(model: PreTrainedModel, record: bool | None = None) -> Choice:
-    """The fastest decoder whose logits agree with the model's own. `record` (by default: on a GPU) asks for CUDA
-    graphs."""
+    """The fastest decoder whose logits agree with the model's own, in one pass over whole texts as the update makes
+    it. `record` (by default: on a GPU) asks for CUDA graphs. Raises RunError where none does."""
     note = None
     if model.device.type == "cuda" if record is None else record:
         found, why = _tried(lambda: StaticDecoder(model, record=model.device.type == "cuda"), model, pads=True)
         if found is not None:
             return Choice(found, True, _bytes_per_token(model))
         note = f"CUDA graphs cannot be used for this model ({why}), so sampling is somewhat slower."
+    if model.device.type == "cpu":
+        found, _ = _tried(lambda: SharedDecoder(model), model, pads=True)
+        if found is not None:
+            return Choice(found, True, _bytes_per_token(model), note)
     for pads in (True, False):
         found, why = _tried(lambda: PlainDecoder(model), model, pads)
         if found is not None:
             return Choice(found, pads, _bytes_per_token(model), note)
+    return _without_row_cache(model, why)
+
+
+def _without_row_cache(model: PreTrainedModel, why: str) -> Choice:
+    """For a model whose state is not keys and values; `why` says what it is."""
     name = type(model).__name__
-    return Choice(
-        None,
-        False,
-        0,
-        f"{name} keeps a state that cannot be repeated and cut row by row ({why}), so it samples with the library's "
-        "`generate`: every row runs until the longest has ended, which takes several times as long.",
+    told = f"{name} keeps a state that cannot be repeated and cut row by row ({why})"
+    fault = _fault(lambda: _deviation_of_generate(model), model.dtype)
+    if fault is None:
+        return Choice(
+            None,
+            False,
+            0,
+            f"{told}, so it samples with the library's `generate`: every row runs until the longest has ended, which "
+            "takes several times as long.",
+        )
+    found, reason = _tried(lambda: RereadingDecoder(model), model, pads=False)
+    if found is not None:
+        return Choice(
+            found,
+            False,
+            0,
+            f"{told}, and the library's `generate` cannot be trusted with it ({fault}), so every token is drawn from a "
+            "new pass over the whole text: exact, but slower by about as many times as an answer has tokens.",
+        )
+    raise RunError(
+        f"{name} cannot be trained: what it gives token by token is not what it gives to a whole text ({reason}), so "
+        "the probabilities of its answers are not known. Take a causal language model that reads from left to right."
     )
 
 
 def _tried(make: Callable[[], Decoder], model: PreTrainedModel, pads: bool) -> tuple[Decoder | None, str]:
     """The decoder where it passes, else None and the reason."""
+    made: list[Decoder] = []
+
+    def deviation() -> float:
+        made.append(make())
+        return _deviation(made[0], model, pads)
+
+    fault = _fault(deviation, model.dtype)
+    return (made[0], "") if fault is None else (None, fault)
+
+
+def _fault(deviation: Callable[[], float], dtype: torch.dtype) -> str | None:
+    """Why something cannot be used: what it raises, or how far it is off; None where it passes."""
     try:
-        decoder = make()
-        deviation = _deviation(decoder, model, pads)
+        found = deviation()
     except torch.OutOfMemoryError:
         raise
     # What a model's own code raises when it is called in a way that it was not written for can be any of these.
@@ -71,18 +113,16 @@ def _tried(make: Callable[[], Decoder], model: PreTrainedModel, pads: bool) -> t
         TypeError,
         ValueError,
     ) as failure:
-        return None, str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
-    if deviation > TOLERANCE.get(model.dtype, COARSE_TOLERANCE):
-        return None, f"its logits are off by {deviation:.2g} of their spread"
-    return decoder, ""
+        return str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
+    if found > TOLERANCE.get(dtype, COARSE_TOLERANCE):
+        return f"its logits are off by {found:.2g} of their spread"
+    return None
 
 
 def _deviation(decoder: Decoder, model: PreTrainedModel, pads: bool) -> float:
     """Largest difference to forward passes without a cache, in units of the logits' spread: two prompts, two rows
     each, two tokens, and the second row dropped in between."""
-    embeddings: Any = model.get_input_embeddings()
-    vocabulary = int(embeddings.num_embeddings)
-    ids = [3 + (7 * i) % max(1, vocabulary - 3) for i in range(12)]
+    ids = _some_ids(model)
     prompts = [ids[:7], ids[7:12] if pads else ids[5:12]]
     tokens = [ids[2:6], ids[6:10]]
 
@@ -97,9 +137,41 @@ def _deviation(decoder: Decoder, model: PreTrainedModel, pads: bool) -> float:
     worst = 0.0
     for logits, (prompt, row) in zip(found, rows, strict=True):
         whole = [*prompts[prompt], tokens[0][row], tokens[1][row]]
-        expected = model(input_ids=on_device(whole)[None], use_cache=False).logits[0, -1].float()
+        expected = _logits(model, whole)[-1]
         worst = max(worst, float((logits - expected).abs().max() / expected.std()))
     return worst if worst == worst else float("inf")
+
+
+def _deviation_of_generate(model: PreTrainedModel) -> float:
+    """The same for `generate`: of the log-probabilities of what it draws, for two prompts and two rows each."""
+    ids = _some_ids(model)
+    requests = [SampleRequest(tuple(ids[:7]), 2, 1), SampleRequest(tuple(ids[5:12]), 2, 2)]
+    # A rare end, so that nearly all rows are drawn to their last token.
+    params = SamplingParams(1.0, 1.0, 6, (max(ids),))
+    parts = [Part(number, request, 0, 2) for number, request in enumerate(requests)]
+    wave = Wave(parts, uniforms(requests, params.max_new_tokens), params, model.device, set())
+    rollouts = generate(model, wave, NO_WATCHER, lambda _: None, lambda: False)
+    worst = 0.0
+    for (part, _), rollout in zip(wave.owners, rollouts, strict=True):
+        prompt = part.request.prompt_ids
+        expected = _logits(model, [*prompt, *rollout.tokens])[len(prompt) - 1 : -1]
+        chosen = expected.log_softmax(-1).gather(1, torch.tensor(rollout.tokens, device=model.device)[:, None])[:, 0]
+        drawn = torch.tensor(rollout.logprobs, device=model.device)
+        worst = max(worst, float(((drawn - chosen).abs() / expected.std(dim=-1)).max()))
+    return worst if worst == worst else float("inf")
+
+
+def _logits(model: PreTrainedModel, ids: list[int]) -> Tensor:
+    """(tokens, vocabulary) float32 logits of a text, out of one pass over more than the text: as in an update, what
+    follows must not change them."""
+    whole = torch.tensor([[*ids, *ids[:2]]], device=model.device)
+    logits: Tensor = model(input_ids=whole, use_cache=False).logits[0, : len(ids)].float()
+    return logits
+
+
+def _some_ids(model: PreTrainedModel) -> list[int]:
+    embeddings: Any = model.get_input_embeddings()
+    return [3 + (7 * i) % max(1, int(embeddings.num_embeddings) - 3) for i in range(12)]
 
 
 def _bytes_per_token(model: PreTrainedModel) -> int:

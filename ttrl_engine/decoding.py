@@ -113,8 +113,10 @@ class PlainDecoder:
             self.mask[holes], self.positions[holes] = self.mask[sources], self.positions[sources]
             self.mask, self.positions = self.mask[:rows], self.positions[:rows]
 
-    def _forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
-        options = {**self.options, "position_ids": positions} if self.takes_positions else self.options
+    def _forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor | None, **more: Any) -> Tensor:
+        options = {**self.options, **more}
+        if self.takes_positions:
+            options["position_ids"] = positions
         output = self.model(input_ids=ids, past_key_values=self.cache, attention_mask=mask, **options)
         logits: Tensor = output.logits[:, -1].float()
         return logits

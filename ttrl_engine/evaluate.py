@@ -1,4 +1,5 @@
-"""Scoring a policy against reference answers. Nothing in here can reach a reward or a weight."""
+"""Scoring a policy against reference answers, and polling held-out problems without any. Nothing in here can reach a
+reward or a weight."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ttrl_engine.config import EvalConfig
@@ -24,17 +25,24 @@ from ttrl_engine.sampler import (
     stream_of,
 )
 from ttrl_engine.stats import avg_at_k, maj_at_k, paired_gain, pass_at_k, rate_interval, wilson_interval
-from ttrl_engine.vote import elect
+from ttrl_engine.tasks.base import Task
+from ttrl_engine.variety import ProblemVote, held_out_metrics
+from ttrl_engine.vote import Election, elect
 
 
 @dataclass(frozen=True)
 class Exam:
-    """The labelled problems of one split, drawn once per run and asked at every evaluation."""
+    """Problems of one split, drawn once per run and asked at every evaluation.
+
+    Those with a reference are scored. Of those named in `polled` the answers are held against each other; which they
+    are does not depend on references.
+    """
 
     split: Split
     problem_set: str
     problems: tuple[Problem, ...]
     references: References
+    polled: frozenset[str] = frozenset()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -44,17 +52,22 @@ class Exam:
     @property
     def digest(self) -> str:
         """Changes with any problem or reference in it."""
-        rows = [(p.id, p.prompt, p.choices, self.references[p.id]) for p in self.problems]
+        rows = [
+            (p.id, p.prompt, p.choices, self.references.get(p.id), *(["polled"] if p.id in self.polled else []))
+            for p in self.problems
+        ]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What one policy got in one exam."""
+    """What one policy got in one exam: `scores` of the problems with a reference, their lengths in tokens and share of
+    cut answers; `alike` are the metrics of `variety.held_out_metrics` over the polled problems."""
 
     scores: tuple[ProblemScore, ...]
     mean_length: float
     truncated: float
+    alike: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for a checkpoint or a cache."""
@@ -64,7 +77,7 @@ class Marks:
     def from_dict(cls, data: Mapping[str, Any]) -> Marks:
         """The inverse of `as_dict`."""
         scores = tuple(ProblemScore(**score) for score in data["scores"])
-        return cls(scores, float(data["mean_length"]), float(data["truncated"]))
+        return cls(scores, float(data["mean_length"]), float(data["truncated"]), data.get("alike", {}))
 
 
 class BaseScores(Protocol):
@@ -93,14 +106,15 @@ class NoBaseScores:
 def draw_exam(
     split: Split, problem_set: str, problems: tuple[Problem, ...], references: References, config: EvalConfig, seed: int
 ) -> Exam | None:
-    """The problems of a split that have a reference, at most `config.max_problems`; None where there is none."""
-    known = [problem for problem in problems if problem.id in references]
-    if not known:
+    """The problems of a split that have a reference, at most `config.max_problems`, and as many held-out problems
+    whether they have one or not; None where there are none."""
+    ordered = sorted(problems, key=lambda problem: stream_of(seed, "exam", problem.id))
+    scored = {problem.id for problem in [each for each in ordered if each.id in references][: config.max_problems]}
+    polled = {problem.id for problem in ordered[: config.max_problems]} if split is Split.HELD_OUT else set()
+    chosen = tuple(problem for problem in problems if problem.id in scored | polled)
+    if not chosen:
         return None
-    ordered = sorted(known, key=lambda problem: stream_of(seed, "exam", problem.id))[: config.max_problems]
-    kept = {problem.id for problem in ordered}
-    chosen = tuple(problem for problem in known if problem.id in kept)
-    return Exam(split, problem_set, chosen, {problem.id: references[problem.id] for problem in chosen})
+    return Exam(split, problem_set, chosen, {name: references[name] for name in sorted(scored)}, frozenset(polled))
 
 
 def take_exam(
@@ -121,53 +135,62 @@ def take_exam(
     """
     mine = ranks.share(exam.problems)
 
-    def mark() -> list[ProblemScore]:
+    def mark() -> list[tuple[ProblemScore | None, ProblemVote]]:
         requests = [
             SampleRequest(prompts.ids(problem), config.num_samples, stream_of(stream, problem.id)) for problem in mine
         ]
         answers = sampler.sample(requests, params, on_progress, should_stop) if mine else []
-        return _scores(exam, mine, answers, prompts, should_stop)
+        return _marked(exam, mine, answers, prompts, should_stop)
 
-    scores = ranks.merged(ranks.unless_stopped(mark))
-    num_answers = sum(score.num_samples for score in scores)
+    marked = ranks.merged(ranks.unless_stopped(mark))
+    scores = tuple(score for score, _ in marked if score is not None)
+    # Nothing is reported of no scores, so what is over them then does not matter.
+    num_answers = max(1, sum(score.num_samples for score in scores))
     return Marks(
-        tuple(scores),
+        scores,
         round(sum((score.mean_length or 0.0) * score.num_samples for score in scores)) / num_answers,
         sum(score.num_truncated or 0 for score in scores) / num_answers,
+        held_out_metrics(
+            [vote for problem, (_, vote) in zip(exam.problems, marked, strict=True) if problem.id in exam.polled]
+        ),
     )
 
 
-def _scores(
+def _marked(
     exam: Exam,
     problems: Sequence[Problem],
     answers: Sequence[Sequence[Rollout]],
     prompts: PromptFormat,
     should_stop: ShouldStop,
-) -> list[ProblemScore]:
-    scores = []
+) -> list[tuple[ProblemScore | None, ProblemVote]]:
+    """The score of each problem, None where it has no reference, and how its samples voted."""
+    marked = []
     for problem, rollouts in zip(problems, answers, strict=True):
         if should_stop():
             raise StopRequested
         task = prompts.task
         _, extractions = prompts.read(problem, rollouts)
         election = elect(extractions, task, problem, tie="first_sampled")
-        reference = exam.references[problem.id]
-        right = [task.equivalent(each.answer, reference, problem) for each in election.classes]
-        num_correct = sum(each.count for each, correct in zip(election.classes, right, strict=True) if correct)
-        maj_correct = election.winner is not None and right[election.winner]
-        scores.append(
-            ProblemScore(
-                problem_id=problem.id,
-                num_samples=len(rollouts),
-                num_correct=num_correct,
-                maj_answer=election.label,
-                maj_correct=maj_correct,
-                num_unparsed=election.num_unparsed,
-                num_truncated=sum(rollout.finish == "length" for rollout in rollouts),
-                mean_length=sum(len(rollout.tokens) for rollout in rollouts) / len(rollouts),
-            )
-        )
-    return scores
+        reference = exam.references.get(problem.id)
+        score = None if reference is None else _score(election, problem, rollouts, reference, task)
+        marked.append((score, ProblemVote.of(election)))
+    return marked
+
+
+def _score(
+    election: Election, problem: Problem, rollouts: Sequence[Rollout], reference: str, task: Task
+) -> ProblemScore:
+    right = [task.equivalent(each.answer, reference, problem) for each in election.classes]
+    return ProblemScore(
+        problem_id=problem.id,
+        num_samples=len(rollouts),
+        num_correct=sum(each.count for each, correct in zip(election.classes, right, strict=True) if correct),
+        maj_answer=election.label,
+        maj_correct=election.winner is not None and right[election.winner],
+        num_unparsed=election.num_unparsed,
+        num_truncated=sum(rollout.finish == "length" for rollout in rollouts),
+        mean_length=sum(len(rollout.tokens) for rollout in rollouts) / len(rollouts),
+    )
 
 
 def report(

@@ -177,6 +177,22 @@ class EvaluationFinished(Event):
 
 
 @dataclass(frozen=True)
+class HeldOutPolled(Event):
+    """A policy answered held-out problems and the answers were held against each other, never against references.
+
+    `metrics` maps the names `held_out_*` of `ttrl_engine.metrics.METRICS` to values. `seconds` is the wall time where
+    the problems were asked for this alone, and 0 where an evaluation asked them and tells its own.
+    """
+
+    kind: ClassVar[str] = "held_out_polled"
+    step: int
+    num_problems: int
+    num_samples: int
+    metrics: Mapping[str, float]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class CheckpointSaved(Event):
     """A checkpoint is complete on disk (written beside, then renamed). A run killed now resumes from it."""
 

@@ -26,6 +26,9 @@ def load_model(
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as failure:
         first = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
         raise ModelError(f"The model {source} cannot be loaded: {first}") from failure
+    if hasattr(model.config, "rescale_every"):
+        # RWKV would divide its deeper weights in place at the first evaluation, and save them like that.
+        model.config.rescale_every = 0
     model.to(device)  # type: ignore[arg-type]  # a wrapped method whose wrapper lost its self
     return model, tokenizer
 

@@ -20,12 +20,20 @@ from transformers import PreTrainedModel
 from ttrl_engine.config import ModelConfig
 
 _ADAPTER = "default"
+# Their kernels read these two weights past the layer, and with it past an adapter; peft refuses them there.
+_MAMBA = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
+_READ_DIRECTLY = ["conv1d", "out_proj"]
 
 
 def add_lora(module: PreTrainedModel, model: ModelConfig) -> PeftModel:
-    """An adapter on every linear layer but the head. Its first A is drawn from the global generator."""
+    """An adapter on every linear layer but the head, and on Mambas but for the output of their mixers. Its first A is
+    drawn from the global generator."""
     lora = LoraConfig(
-        r=model.lora_rank, lora_alpha=model.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=model.lora_rank,
+        lora_alpha=model.lora_alpha,
+        target_modules="all-linear",
+        exclude_modules=_READ_DIRECTLY if module.config.model_type in _MAMBA else None,
+        task_type="CAUSAL_LM",
     )
     adapted = cast(PeftModel, get_peft_model(module, lora))
     # The name that the config gives, not where this machine keeps it: an adapter travels.

@@ -6,13 +6,14 @@ Importing this module loads neither torch nor transformers. Every figure is in b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import ModelError
+from ttrl_engine.gpu_split import Split, split_gpu
 
 Device = Literal["cpu", "cuda"]
 When = Literal["always", "sampling", "updating"]
@@ -32,6 +33,8 @@ PROCESS: Mapping[Device, int] = {"cpu": int(0.45 * GIB), "cuda": int(0.6 * GIB)}
 VLLM_FIXED = 3 * GIB
 # What allocators hold above what is used.
 FRAGMENTATION: Mapping[Device, float] = {"cpu": 1.1, "cuda": 1.1}
+# On a CPU, where an adapter's many small tensors lie between the large ones (`python -m benchmarks.memory`).
+ADAPTER_FRAGMENTATION = 1.35
 
 
 @dataclass(frozen=True)
@@ -135,12 +138,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The parts of a run's memory. The phases of a step follow each other, so the larger one counts."""
+    """The parts of a run's memory. The phases of a step follow each other, so the larger one counts.
+
+    `split` is what vLLM gets of a GPU of `gpu` bytes; both are None where the GPU is not known, `split` also where vLLM
+    does not sample.
+    """
 
     shape: ModelShape
     config: RunConfig
     device: Device
     parts: tuple[Part, ...]
+    gpu: int | None = None
+    split: Split | None = None
 
     @property
     def total(self) -> int:
@@ -175,17 +184,28 @@ def read_shape(folder: Path) -> ModelShape:
     return ModelShape.from_config(config)
 
 
-def estimate(shape: ModelShape, config: RunConfig, device: Device) -> Estimate:
-    """The memory of a run on one device. On a GPU `hardware.sampler: auto` counts as vLLM, the larger of the two."""
-    trained = [*_weights(shape, config, device)]
-    phases = [*_sampling(shape, config, device), *_updating(shape, config, device)]
-    parts = [Part("process", PROCESS[device], "always"), *trained, *phases]
+def estimate(shape: ModelShape, config: RunConfig, device: Device, gpu: int | None = None) -> Estimate:
+    """The memory of a run on one device. On a GPU `hardware.sampler: auto` counts as vLLM, the larger of the two: with
+    what is left for it of a GPU of `gpu` bytes, or, where that is not known, with all that it could use."""
+    trained = [Part("process", PROCESS[device], "always"), *_weights(shape, config, device)]
+    engine: list[Part] = []
+    split = None
+    if _vllm(config, device):
+        engine = [*_engine(shape, config)]
+        if gpu is not None:
+            split = _split(shape, config, gpu)
+            engine = [*_within(engine, split)]
+    else:
+        trained += _sampling(shape, config, device)
+    parts = [*trained, *_updating(shape, config, device)]
     held = FRAGMENTATION[device]
+    if device == "cpu" and config.model.method == "lora" and not _folds(shape, config, device):
+        held = ADAPTER_FRAGMENTATION
     parts += [
         Part("fragmentation", int((held - 1.0) * sum(part.bytes for part in parts[1:] if part.when == when)), when)
         for when in ("always", "sampling", "updating")
     ]
-    return Estimate(shape, config, device, tuple(part for part in parts if part.bytes))
+    return Estimate(shape, config, device, tuple(part for part in [*parts, *engine] if part.bytes), gpu, split)
 
 
 def remedies(found: Estimate, available: int) -> list[Remedy]:
@@ -196,7 +216,7 @@ def remedies(found: Estimate, available: int) -> list[Remedy]:
     shape, config, device = found.shape, found.config, found.device
 
     def with_changes(title: str, changes: dict[str, Any], keeps_result: bool) -> Remedy:
-        total = estimate(shape, config.with_changes(**changes), device).total
+        total = estimate(shape, config.with_changes(**changes), device, found.gpu).total
         return Remedy(title, changes, total, total <= available, keeps_result)
 
     offered = []
@@ -270,21 +290,50 @@ def _weights(shape: ModelShape, config: RunConfig, device: Device) -> Iterator[P
 
 
 def _sampling(shape: ModelShape, config: RunConfig, device: Device) -> Iterator[Part]:
-    rows = min(MAX_ROWS, config.train.problems_per_step * config.vote.num_votes)
-    width = 2 if device == "cuda" else 4
-    cache = rows * longest_row(shape, config) * shape.cache_numbers * width
+    """With the torch sampler, which computes with the policy's own weights."""
+    rows = _rows(config)
+    cache = rows * longest_row(shape, config) * shape.cache_numbers * (2 if _half(config, device) else 4)
     if device == "cpu":
         cache = min(cache, max(CPU_CACHE, cache // rows * config.vote.num_votes))
-    # Logits, log-probabilities, noise and their difference of one token.
-    words = rows * shape.vocabulary * 4 * 4
-    if _vllm(config, device):
-        yield Part("vllm weights", 2 * shape.parameters, "always")
-        yield Part("vllm fixed", VLLM_FIXED, "always")
-        yield Part("key-value cache", cache, "always")
-        yield Part("sampling", words, "always")
-        return
     yield Part("key-value cache", cache, "sampling")
-    yield Part("sampling", words, "sampling")
+    yield Part("sampling", _next_tokens(shape, rows), "sampling")
+
+
+def _engine(shape: ModelShape, config: RunConfig) -> Iterator[Part]:
+    """All that vLLM could use; it holds that all the time unless it sleeps."""
+    rows, width = _rows(config), 2 if config.model.method == "full" or _half(config, "cuda") else 4
+    yield Part("vllm weights", width * shape.parameters, "always")
+    yield Part("vllm fixed", VLLM_FIXED, "always")
+    yield Part("key-value cache", rows * longest_row(shape, config) * shape.cache_numbers * width, "always")
+    yield Part("sampling", _next_tokens(shape, rows), "always")
+
+
+def _split(shape: ModelShape, config: RunConfig, gpu: int) -> Split:
+    trainer = estimate(shape, config.with_changes(**{"hardware.sampler": "torch"}), "cuda")
+    parts = {part.name: part.bytes for part in _engine(shape, config)}
+    cache = parts.pop("key-value cache")
+    resident = trainer.during("always")
+    peak = resident + trainer.during("updating")
+    return split_gpu(gpu, resident, peak, sum(parts.values()), cache, cache // _rows(config))
+
+
+def _within(engine: Iterable[Part], split: Split) -> Iterator[Part]:
+    """vLLM's parts as its share of a GPU allows: the cache takes what the others leave of it."""
+    parts = {part.name: part.bytes for part in engine}
+    parts["key-value cache"] = split.engine - sum(size for name, size in parts.items() if name != "key-value cache")
+    for name, size in parts.items():
+        # Its graphs and buffers stay where they are when it sleeps.
+        yield Part(name, size, "sampling" if split.sleeps and name != "vllm fixed" else "always")
+
+
+def _rows(config: RunConfig) -> int:
+    """Rollouts that are sampled at once, at most."""
+    return min(MAX_ROWS, config.train.problems_per_step * config.vote.num_votes)
+
+
+def _next_tokens(shape: ModelShape, rows: int) -> int:
+    """Logits, log-probabilities, noise and their difference of one token."""
+    return rows * shape.vocabulary * 4 * 4
 
 
 def _updating(shape: ModelShape, config: RunConfig, device: Device) -> Iterator[Part]:

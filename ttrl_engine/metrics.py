@@ -10,7 +10,7 @@ Unit: TypeAlias = Literal["share", "nats", "tokens", "s", "count", "1"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One key of `StepFinished.metrics`. Unit "1" is a plain number; a "share" lies in 0..1.
+    """One key of `StepFinished.metrics` or `HeldOutPolled.metrics`. Unit "1" is a plain number; a "share" lies in 0..1.
 
     `needs_references`: known only where problems have reference answers, and never used for training.
     """
@@ -167,6 +167,33 @@ _ALL: Final = (
         "share",
         "Share of problems, each by its latest vote, that share one single pseudo-label. A rise warns of a policy that "
         "answers everything alike. Unknown until 10 problems have a label.",
+    ),
+    Metric(
+        "held_out_consensus",
+        "Held-out consensus",
+        "share",
+        "Share of a held-out problem's samples that gave its most frequent answer, drawn as evaluations draw. Mean "
+        "over the held-out problems that were asked.",
+    ),
+    Metric(
+        "held_out_num_classes",
+        "Held-out different answers",
+        "count",
+        "Different answers per held-out problem. Mean over the held-out problems that were asked.",
+    ),
+    Metric(
+        "held_out_answer_entropy",
+        "Held-out variety of answers",
+        "share",
+        "Variety of answers within a held-out problem: 0 where all agree, 1 where no two do. It falls in a run that "
+        "learns well, too.",
+    ),
+    Metric(
+        "held_out_label_variety",
+        "Held-out variety of labels",
+        "share",
+        "Variety of the most frequent answers across held-out problems: 0 where all problems get the same one, 1 where "
+        "each has its own. Unknown for fewer than 10 problems with a label.",
     ),
     Metric(
         "entropy",

@@ -3,7 +3,6 @@ any. It reads what the learner did and returns numbers; nothing flows back."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -12,11 +11,9 @@ from ttrl_engine.label_metrics import LabelQuality, measure_label
 from ttrl_engine.learner import Ballot, StepOutcome
 from ttrl_engine.problems import References
 from ttrl_engine.tasks.base import Task
-from ttrl_engine.vote import Election
+from ttrl_engine.variety import LABEL_PROBLEMS, answer_entropy
 
 SHOWN_CLASSES = 12
-# Among fewer labelled problems some label is common by chance.
-TOP_LABEL_PROBLEMS = 10
 
 
 def election_events(outcome: StepOutcome, task: Task, references: References) -> Iterator[ElectionHeld]:
@@ -106,7 +103,7 @@ def step_metrics(
     if seen_before:
         metrics["flip_share"] = _mean([before[problem] != labels[problem] for problem in seen_before])
     latest = Counter(label for label in ({**before, **labels}).values() if label is not None)
-    if sum(latest.values()) >= TOP_LABEL_PROBLEMS:
+    if sum(latest.values()) >= LABEL_PROBLEMS:
         metrics["top_label_share"] = max(latest.values()) / sum(latest.values())
     measured = [(ballot, _quality(ballot, task, references)) for ballot in ballots]
     known = [quality for _, quality in measured if quality is not None]
@@ -120,16 +117,6 @@ def step_metrics(
         metrics["trained_truth_share"] = _mean([quality.truth_share for quality in trained])
         metrics["trained_pass_any"] = _mean([quality.any_correct for quality in trained])
     return metrics
-
-
-def answer_entropy(election: Election) -> float | None:
-    """Entropy of the answers that were read over its greatest value, the logarithm of their number: 0 where all are
-    alike, 1 where no two are. None for fewer than two answers."""
-    num_read = sum(each.count for each in election.classes)
-    if num_read < 2:
-        return None
-    shares = [each.count / num_read for each in election.classes]
-    return max(0.0, -math.fsum(share * math.log(share) for share in shares)) / math.log(num_read)
 
 
 def _quality(ballot: Ballot, task: Task, references: References) -> LabelQuality | None:

@@ -59,6 +59,13 @@ class BufferedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             buffer[:, :, :length] = states[sources]
         self._show(len(sources), length)
 
+    def set_apart(self, rows: int, room: int) -> tuple[Tensor, Tensor]:
+        """Hand out the prompts' keys and values, and hold no token yet of so many rows."""
+        prompts = self.keys, self.values
+        self._buffers = self._empty(rows, min(room, ROOM))
+        self._show(rows, 0)
+        return prompts
+
     def move(self, sources: Tensor, holes: Tensor, rows: int) -> None:
         """Copy rows `sources` into rows `holes`, then keep the first `rows`."""
         if self._buffers is None:
@@ -117,6 +124,11 @@ class RowCache(DynamicCache):
                 layer.spread(sources, room)
             elif layer.is_initialized:
                 layer.batch_select_indices(sources)
+
+    def set_apart(self, rows: int, room: int) -> list[tuple[Tensor, Tensor]]:
+        """Per layer the prompts' keys and values, to be kept elsewhere; the cache then begins with each row's own first
+        token. For `plain` caches."""
+        return [layer.set_apart(rows, room) for layer in self.layers]
 
     def move(self, sources: Tensor, holes: Tensor, rows: int) -> None:
         """Copy rows `sources` into rows `holes`, then keep the first `rows`."""

@@ -2,6 +2,12 @@
 
 Each compares the mean of the last 3 steps with the mean of the first 3, and fires once until it has been clear for 3
 steps. Metrics that compare with references are refused: a run must behave the same with and without them.
+
+False consensus is judged whenever the held-out problems were polled. All three must hold: consensus on the trained
+problems has risen by the limit; the labels of problems seen again have settled; and the held-out problems tell another
+story, as their own agreement stays the limit below that of the trained ones (labels learned by heart), or their labels
+have lost half of their variety (one answer for many problems). Variety within a problem says nothing here: it falls
+where a run learns well, too. A majority that is wrong in one orderly way everywhere shows in references alone.
 """
 
 from __future__ import annotations
@@ -18,13 +24,26 @@ START_STEPS: Final = 3
 RECENT_STEPS: Final = 3
 CLEAR_STEPS: Final = 3
 # A jump is told from the median of so many steps, once there are enough of them.
-_SHIFT_WINDOW: Final = 20
-_MIN_SHIFTS: Final = 5
+SHIFT_WINDOW: Final = 20
+MIN_SHIFTS: Final = 5
 # Nats per token. Below it a multiple of the median is harmless: the first steps of a warm-up shift almost nothing.
-_MIN_SHIFT: Final = 0.02
+MIN_SHIFT: Final = 0.02
 # Low entropy is healthy once most problems are unanimous; it is a collapse while their answers still differ.
 _STILL_DIFFERING: Final = 0.5
-_WATCHED: Final = ("top_label_share", "unparsed_share", "truncated_share", "entropy", "length_mean", "unanimous_share")
+# Labels have settled where at most so many of those seen again change.
+_SETTLED: Final = 0.05
+# A run that learns moves the answers of a few problems to those of others; it does not halve their variety.
+_VARIETY_LOST: Final = 0.5
+_WATCHED: Final = (
+    "top_label_share",
+    "unparsed_share",
+    "truncated_share",
+    "entropy",
+    "length_mean",
+    "unanimous_share",
+    "consensus",
+    "flip_share",
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +67,9 @@ class Safeguards:
         self._lowest_top_label: float | None = None
         self._shifts: list[float] = []
         self._clear_steps: dict[str, int] = {}  # alarms that fired -> steps they have been clear since
+        self._polled_step = -1
+        self._first_poll: dict[str, float] = {}
+        self._is_false_consensus = False
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> list[Alarm]:
         """Take in a finished step and return the alarms that fire now.
@@ -64,13 +86,26 @@ class Safeguards:
         shift = metrics.get("kl_step")
         found = {alarm.alarm: alarm for alarm in self._conditions(shift)}
         if shift is not None and math.isfinite(shift):
-            self._shifts = [*self._shifts, shift][-_SHIFT_WINDOW:]
+            self._shifts = [*self._shifts, shift][-SHIFT_WINDOW:]
         fired = [alarm for name, alarm in found.items() if name not in self._clear_steps]
         for name in list(self._clear_steps):
             self._clear_steps[name] = 0 if name in found else self._clear_steps[name] + 1
             if self._clear_steps[name] >= CLEAR_STEPS:
                 del self._clear_steps[name]
         self._clear_steps.update({alarm.alarm: 0 for alarm in fired})
+        return fired
+
+    def observe_held_out(self, step: int, metrics: Mapping[str, float]) -> list[Alarm]:
+        """Take in the metrics `held_out_*` of a poll, the first of which is that of the base model, and return the
+        alarm if it fires now. A step that was polled before is passed over."""
+        if step <= self._polled_step:
+            return []
+        self._polled_step = step
+        now = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self._first_poll = {**now, **self._first_poll}
+        found = list(self._false_consensus(now))
+        fired = [] if self._is_false_consensus else found
+        self._is_false_consensus = bool(found)
         return fired
 
     def state(self) -> dict[str, Any]:
@@ -82,6 +117,9 @@ class Safeguards:
             "lowest_top_label": self._lowest_top_label,
             "shifts": list(self._shifts),
             "clear_steps": dict(self._clear_steps),
+            "polled_step": self._polled_step,
+            "first_poll": dict(self._first_poll),
+            "is_false_consensus": self._is_false_consensus,
         }
 
     @classmethod
@@ -94,6 +132,9 @@ class Safeguards:
         restored._lowest_top_label = state.get("lowest_top_label")
         restored._shifts = list(state.get("shifts", []))
         restored._clear_steps = dict(state.get("clear_steps", {}))
+        restored._polled_step = state.get("polled_step", -1)
+        restored._first_poll = dict(state.get("first_poll", {}))
+        restored._is_false_consensus = state.get("is_false_consensus", False)
         return restored
 
     def _remember(self, name: str, value: float) -> None:
@@ -177,14 +218,39 @@ class Safeguards:
 
     def _jump(self, shift: float | None) -> Iterator[Alarm]:
         limit = self._config.kl_jump
-        if limit is None or shift is None or math.isnan(shift) or len(self._shifts) < _MIN_SHIFTS:
+        if limit is None or shift is None or math.isnan(shift) or len(self._shifts) < MIN_SHIFTS:
             return
         usual = median(self._shifts)
-        if shift > limit * usual and shift > _MIN_SHIFT:
+        if shift > limit * usual and shift > MIN_SHIFT:
             # A usual shift of 0 has no multiple; the floor stands in for it, to keep the figure finite.
-            factor = shift / max(usual, _MIN_SHIFT / limit)
+            factor = shift / max(usual, MIN_SHIFT / limit)
             message = (
                 f"This step moved the policy by {shift:.3g} nats per token; {usual:.3g} is usual for this run. Another "
                 "such step can undo it. Lower the learning rate or add a KL penalty."
             )
             yield Alarm("kl_jump", message, factor, limit)
+
+    def _false_consensus(self, poll: Mapping[str, float]) -> Iterator[Alarm]:
+        limit, change = self._config.false_consensus, self._change("consensus")
+        flips = self._recent.get("flip_share", [])
+        if limit is None or change is None or len(flips) < RECENT_STEPS or fmean(flips) > _SETTLED:
+            return
+        start, now = change
+        if now - start < limit or now <= start:
+            return
+        risen = f"The trained problems agree on {now:.0%} of their answers, up from {start:.0%}, and keep their labels"
+        held_out, variety = poll.get("held_out_consensus"), poll.get("held_out_label_variety")
+        first_variety = self._first_poll.get("held_out_label_variety")
+        if held_out is not None and now - held_out >= limit and now > held_out:
+            message = (
+                f"{risen}, but held-out problems agree on only {held_out:.0%}. The policy may be learning its labels "
+                "by heart, right or wrong. Check some labels by hand, and train on more problems or for fewer passes."
+            )
+            yield Alarm("false_consensus", message, now - held_out, limit)
+        elif variety is not None and first_variety and 1 - variety / first_variety >= _VARIETY_LOST:
+            lost = 1 - variety / first_variety
+            message = (
+                f"{risen}, but the labels of held-out problems have lost {lost:.0%} of their variety: different "
+                "problems now get the same answers. Look at the rollouts, and go back to a step before the fall."
+            )
+            yield Alarm("false_consensus", message, lost, _VARIETY_LOST)

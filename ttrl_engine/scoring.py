@@ -14,6 +14,7 @@ from ttrl_engine.attention import (
     MAX_FLASH_WIDTH,
     NAME,
     Layout,
+    attending,
     longest_packable,
     ragged,
     side_by_side,
@@ -55,18 +56,9 @@ class Scorer:
             return False
         return self._longest is None or max(row.length for row in rows) <= self._longest
 
-    @contextlib.contextmanager
-    def attending(self, model: PreTrainedModel, batch: Pack | Padded) -> Iterator[None]:
+    def attending(self, model: PreTrainedModel, batch: Pack | Padded) -> contextlib.AbstractContextManager[None]:
         """The model's attention set for this batch. The backward pass belongs inside: it may run layers again."""
-        if isinstance(batch, Padded):
-            yield
-            return
-        usual = model.config._attn_implementation
-        model.config._attn_implementation = NAME
-        try:
-            yield
-        finally:
-            model.config._attn_implementation = usual
+        return contextlib.nullcontext() if isinstance(batch, Padded) else attending(model, NAME)
 
     def logprobs(self, model: PreTrainedModel, batch: Pack | Padded, temperature: float) -> Tensor:
         """(N,) log-probabilities of the batch's targets in float32. Call it inside `attending`."""
@@ -93,7 +85,11 @@ class Scorer:
     def _layouts(self, model: PreTrainedModel) -> list[LayOut]:
         """What may work here, the fastest first."""
         config = model.config
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        heads = getattr(config, "num_attention_heads", None)
+        if heads is None:
+            # A recurrent model: one row's state would run on into the next.
+            return []
+        width = getattr(config, "head_dim", None) or config.hidden_size // heads
         half = self._autocast or model.dtype in (torch.bfloat16, torch.float16)
         flash = self.device.type == "cuda" and half and width <= MAX_FLASH_WIDTH and varlen_kernel() is not None
         return [ragged, side_by_side] if flash else [side_by_side]

@@ -17,7 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ttrl_engine.checkpoint import RunState, list_checkpoints, load_state, restore, save_checkpoint
+from ttrl_engine.checkpoint import (
+    RunState,
+    healthy_checkpoint,
+    keep_healthy,
+    list_checkpoints,
+    load_state,
+    restore,
+    save_checkpoint,
+)
 from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import ConfigError, DataError, RunError
 from ttrl_engine.evaluate import BaseScores, Exam, Marks, NoBaseScores, draw_exam, report, take_exam
@@ -27,6 +35,7 @@ from ttrl_engine.events import (
     Emit,
     Ending,
     Event,
+    HeldOutPolled,
     Noted,
     Phase,
     Progressed,
@@ -35,7 +44,9 @@ from ttrl_engine.events import (
     Split,
     StepFinished,
 )
+from ttrl_engine.gpu_split import Split as GpuSplit
 from ttrl_engine.learner import Clock, Learner, StepOutcome, step_problems
+from ttrl_engine.memory import GIB
 from ttrl_engine.models import fingerprint
 from ttrl_engine.observe import election_events, step_metrics
 from ttrl_engine.policy import Policy
@@ -51,12 +62,12 @@ from ttrl_engine.rollout_files import (
     write_texts,
     write_tokens,
 )
-from ttrl_engine.safeguards import Safeguards
+from ttrl_engine.safeguards import Alarm, Safeguards
 from ttrl_engine.sampler import Rollout, Sampler, SamplingParams, StopRequested, stream_of
 from ttrl_engine.tasks import task_for
 from ttrl_engine.threads import default_threads
 from ttrl_engine.torch_sampler import MAX_ROWS, TorchSampler, cache_budget
-from ttrl_engine.vllm_sampler import VllmSampler, vllm_installed
+from ttrl_engine.vllm_sampler import VllmSampler, split_of_gpu, vllm_installed
 
 PROGRESS_INTERVAL_S = 0.25
 
@@ -85,6 +96,29 @@ def run(
         return run.go()
     finally:
         ranks.close()
+
+
+def roll_back(folder: Path, emit: Emit) -> RunFinished:
+    """End a run that is not under way at its last healthy checkpoint, whose weights become its result.
+
+    Raises RunError where there is no such checkpoint, or the disk does not take it.
+    """
+    found = keep_healthy(folder)
+    if found is None:
+        raise RunError(
+            "There is no checkpoint from before the first alarm, so there is nothing to go back to. Clone the run with "
+            "a lower learning rate, or save more often."
+        )
+    step, path = found
+    emit(Noted(step, "warning", rolled_back(step)))
+    finished = RunFinished(ending=Ending.ALARM, step=step, policy_path=str(path))
+    emit(finished)
+    return finished
+
+
+def rolled_back(step: int) -> str:
+    """What is noted of it."""
+    return f"Rolled back to step {step}, the last healthy checkpoint."
 
 
 class _Run:
@@ -136,6 +170,7 @@ class _Run:
         self.state = RunState(
             step=0,
             tokens_per_batch=self.policy.tokens_per_batch,
+            checkpointing=self.policy.checkpointing,
             evaluated_step=-1,
             # A run may be resumed by another number of processes.
             config_digest=config.with_changes(**{"hardware.gpus": 1}).digest(),
@@ -164,10 +199,27 @@ class _Run:
         config, policy = self.config, self.policy
         wanted = config.hardware.sampler
         if wanted == "vllm" or (wanted == "auto" and policy.device.type == "cuda" and vllm_installed()):
-            tokens = config.data.max_prompt_tokens + config.vote.max_new_tokens
-            window = getattr(policy.base.config, "max_position_embeddings", tokens)
-            return VllmSampler(policy, config.model.source, config.model.revision, min(tokens, window), config.seed)
+            split = split_of_gpu(policy, config)
+            if split is None or split.fits:
+                return self._start_vllm(split)
+            needed = f"vLLM needs {split.engine / GIB:.1f} GiB for this model, more than is left of the GPU beside it"
+            if wanted == "vllm":
+                raise RunError(
+                    f"{needed}. Set the sampler to `torch`, lower the longest answer, or end other programs that use "
+                    "the GPU."
+                )
+            self._note(0, "warning", f"{needed}, so the torch sampler is used, which is slower.")
         return TorchSampler(lambda: policy.base, cache_budget(policy.device), MAX_ROWS)
+
+    def _start_vllm(self, split: GpuSplit | None) -> VllmSampler:
+        config, policy = self.config, self.policy
+        if split is not None:
+            sleeping = " and gives it back for every update, as both do not fit at once" if split.sleeps else ""
+            self._note(0, "info", f"vLLM takes {split.engine / GIB:.1f} GiB of the GPU{sleeping}.")
+        tokens = config.data.max_prompt_tokens + config.vote.max_new_tokens
+        window = getattr(policy.base.config, "max_position_embeddings", tokens)
+        longest = min(tokens, window)
+        return VllmSampler(policy, config.model.source, config.model.revision, longest, config.seed, split=split)
 
     def go(self) -> RunFinished:
         """Until done, stopped or alarmed."""
@@ -186,22 +238,24 @@ class _Run:
         return finished
 
     def _loop(self) -> Ending:
-        if self.state.evaluated_step < self.state.step and self._evaluation_due():
-            self._evaluate()
-        while self.state.step < self.total_steps:
+        alarmed = self.state.evaluated_step < self.state.step and self._evaluation_due() and self._evaluate()
+        if alarmed:
+            # Or every resume would meet the same alarm again.
+            self._save()
+        while True:
+            if alarmed and self.config.safeguards.action != "note":
+                if self.config.safeguards.action == "roll_back":
+                    self._roll_back()
+                return Ending.ALARM
+            if self.state.step >= self.total_steps:
+                return Ending.COMPLETED
             if self.ranks.any(self.should_stop()):
                 raise StopRequested
-            alarms = self._step()
+            alarmed = self._step()
             if self._evaluation_due():
-                self._evaluate()
+                alarmed = self._evaluate() or alarmed
             if self.state.step % self.config.checkpoint.every_steps == 0 or self.state.step == self.total_steps:
                 self._save()
-            if alarms and self.config.safeguards.action == "roll_back":
-                self._roll_back()
-                return Ending.ALARM
-            if alarms and self.config.safeguards.action == "pause":
-                return Ending.ALARM
-        return Ending.COMPLETED
 
     def _step(self) -> bool:
         """One step of TTRL; whether an alarm fired."""
@@ -211,7 +265,6 @@ class _Run:
         def on_phase(phase: Phase, done: int, total: int) -> None:
             self._phase(step, phase, done, total)
 
-        budget = self.policy.tokens_per_batch
         key = self._key(step, problems)
         stored = self._stored(step, key)
         ballots = self.learner.vote(step, problems, self.clock, on_phase, self.should_stop, stored)
@@ -222,18 +275,11 @@ class _Run:
                 if stored is None:
                     write_tokens(self.folder, step, key, [ballot.rollouts for ballot in ballots])
         outcome = self.learner.learn(step, self.total_steps, ballots, self.clock, on_phase, self.should_stop)
-        if self.policy.tokens_per_batch < budget:
-            self._note(
-                step,
-                "warning",
-                f"Memory ran out in the update, so micro-batches went from {budget:,} to "
-                f"{self.policy.tokens_per_batch:,} tokens. The result is the same, only slower.",
-            )
+        self._keep_room(step)
         # What it says of the step is for one to decide, or ranks might part ways over a rounding error.
         alarmed = self.ranks.from_first(self._tell(outcome) if self.ranks.first else False)
         self.state.labels |= {ballot.problem.id: ballot.election.label_key for ballot in ballots}
         self.state.step = step
-        self.state.tokens_per_batch = self.policy.tokens_per_batch
         self.state.healthy = self.state.healthy and not alarmed
         return alarmed
 
@@ -245,20 +291,48 @@ class _Run:
         seconds = self.clock.take()
         metrics = step_metrics(outcome, self.task, references, self.state.labels, seconds)
         self.emit(StepFinished(step, self.total_steps, metrics, seconds))
-        alarms = self.safeguards.observe(step, metrics)
+        return self._raise(step, self.safeguards.observe(step, metrics))
+
+    def _raise(self, step: int, alarms: Sequence[Alarm]) -> bool:
+        """Emit the alarms that the safeguards have just given; whether there are any."""
         self.state.safeguards = self.safeguards.state()
         for alarm in alarms:
             action = self.config.safeguards.action
             self.emit(AlarmRaised(step, alarm.alarm, alarm.message, alarm.value, alarm.threshold, action))
         return bool(alarms)
 
+    def _keep_room(self, step: int) -> None:
+        """What any rank did because memory ran out in the update, all of them do from now on, resumed or not."""
+        policy, state = self.policy, self.state
+        budgets, checkpointing = zip(*self.ranks.gather((policy.tokens_per_batch, policy.checkpointing)), strict=True)
+        policy.tokens_per_batch = min(budgets)
+        if any(checkpointing) and not policy.checkpointing:
+            policy.checkpoint_activations()
+        if policy.tokens_per_batch < state.tokens_per_batch:
+            self._note(
+                step,
+                "warning",
+                f"Memory ran out in the update of step {step}, so micro-batches went from {state.tokens_per_batch:,} "
+                f"to {policy.tokens_per_batch:,} tokens. The result is the same, only slower.",
+            )
+        if policy.checkpointing and not state.checkpointing:
+            self._note(
+                step,
+                "warning",
+                f"Memory ran out in the update of step {step} with {policy.tokens_per_batch:,} tokens per micro-batch, "
+                "the longest rollout alone, so gradient checkpointing is on from now on: activations are made twice, "
+                "and a prompt is no longer read once for all of its rollouts. The result is the same, only slower.",
+            )
+        state.tokens_per_batch, state.checkpointing = policy.tokens_per_batch, policy.checkpointing
+
     def _evaluation_due(self) -> bool:
         every, step = self.config.evaluate.every_steps, self.state.step
         return step in (0, self.total_steps) or (every > 0 and step % every == 0)
 
-    def _evaluate(self) -> None:
-        """Score the current policy in every exam; step 0 is the base model, whose marks may come from the cache."""
-        step = self.state.step
+    def _evaluate(self) -> bool:
+        """Score the current policy in every exam; step 0 is the base model, whose marks may come from the cache.
+        Whether an alarm fired."""
+        step, alarmed = self.state.step, False
         total = sum(len(exam.problems) for exam in self.exams) * self.config.evaluate.num_samples
         before = 0
         for exam in self.exams:
@@ -296,9 +370,20 @@ class _Run:
                     self.base_scores.put(cache_key, marks.as_dict())
             base = Marks.from_dict(self.state.base[key]) if key in self.state.base else None
             seconds = 0.0 if cached else clock.seconds[Phase.EVALUATING]
-            self.emit(report(exam, marks, base, step, cached is not None, seconds))
+            if marks.scores:
+                self.emit(report(exam, marks, base, step, cached is not None, seconds))
+            if exam.polled:
+                alarmed = self._tell_poll(step, exam, marks, 0.0 if marks.scores else seconds) or alarmed
         self._pass_on_notes(step)
         self.state.evaluated_step = step
+        self.state.healthy = self.state.healthy and not alarmed
+        return alarmed
+
+    def _tell_poll(self, step: int, exam: Exam, marks: Marks, seconds: float) -> bool:
+        """Emit what the held-out problems say without references; whether an alarm fired."""
+        self.emit(HeldOutPolled(step, len(exam.polled), self.config.evaluate.num_samples, marks.alike, seconds))
+        alarmed = self.ranks.first and self._raise(step, self.safeguards.observe_held_out(step, marks.alike))
+        return self.ranks.from_first(alarmed)
 
     def _base_key(self, exam: Exam) -> str:
         config = self.config
@@ -367,6 +452,8 @@ class _Run:
             restore(checkpoint, self.policy)
             self.state, self.saved_step = state, step
             self.policy.tokens_per_batch = state.tokens_per_batch
+            if state.checkpointing and not self.policy.checkpointing:
+                self.policy.checkpoint_activations()
             self.safeguards = Safeguards.from_state(self.config.safeguards, state.safeguards)
             self.sampler.sync()
             self._note(step, "info", f"Resumed from the checkpoint of step {step}.")
@@ -395,13 +482,13 @@ class _Run:
 
     def _roll_back(self) -> None:
         """Return to the newest checkpoint from before the first alarm."""
-        for step, checkpoint in reversed(list_checkpoints(self.folder)):
-            state = load_state(checkpoint)
-            if state.healthy:
-                restore(checkpoint, self.policy)
-                self.state, self.saved_step = state, step
-                self._note(step, "warning", f"Rolled back to step {step}, the last healthy checkpoint.")
-                return
+        found = healthy_checkpoint(self.folder)
+        if found is not None:
+            step, checkpoint = found
+            restore(checkpoint, self.policy)
+            self.state, self.saved_step = load_state(checkpoint), step
+            self._note(step, "warning", rolled_back(step))
+            return
         self.state.step = 0
         self._note(0, "warning", "There was no healthy checkpoint to roll back to, so nothing of this run is kept.")
 

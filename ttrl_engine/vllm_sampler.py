@@ -18,9 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 
-from ttrl_engine.errors import RunError
+from ttrl_engine.config import RunConfig
+from ttrl_engine.errors import ModelError, RunError
+from ttrl_engine.gpu_split import Split
+from ttrl_engine.memory import PROCESS, ModelShape, estimate
 from ttrl_engine.models import resolve_source
 from ttrl_engine.policy import Policy
 from ttrl_engine.sampler import (
@@ -35,7 +39,7 @@ from ttrl_engine.sampler import (
     Watcher,
 )
 
-# Of a GPU's memory; the rest is the trainer's.
+# Of a GPU's memory where a model's sizes are not known, and on a CPU of the main memory.
 GPU_SHARE = 0.45
 MAX_ROWS = 512
 DROPPED = Rollout((), (), "dropped")
@@ -44,6 +48,20 @@ DROPPED = Rollout((), (), "dropped")
 def vllm_installed() -> bool:
     """Whether vLLM can be imported, without importing it (which takes many seconds)."""
     return importlib.util.find_spec("vllm") is not None
+
+
+def split_of_gpu(policy: Policy, config: RunConfig) -> Split | None:
+    """How this process's GPU is divided between the policy and vLLM, what other programs hold left out; None without a
+    GPU, or where the model's config does not give its sizes."""
+    if policy.device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(policy.device)
+    others = max(0, total - free - torch.cuda.memory_reserved(policy.device) - PROCESS["cuda"])
+    try:
+        shape = ModelShape.from_config(policy.base.config.to_dict())
+    except ModelError:
+        return None
+    return estimate(shape, config, "cuda", total - others).split
 
 
 class VllmSampler:
@@ -63,12 +81,10 @@ class VllmSampler:
         max_tokens: int,
         seed: int,
         *,
-        gpu_share: float = GPU_SHARE,
-        sleeps: bool = False,
+        split: Split | None = None,
     ) -> None:
-        """`max_tokens` bounds prompt and answer together. The engine takes `gpu_share` of the GPU's memory, and with
-        `sleeps` gives it back between calls, at the price of moving its weights to the host and back. Raises RunError
-        where vLLM is missing or does not start."""
+        """`max_tokens` bounds prompt and answer together. The engine takes what `split` gives it of the GPU's memory,
+        and gives it back between calls where that says so. Raises RunError where vLLM is missing or does not start."""
         if not vllm_installed():
             raise RunError(
                 "The config asks for the vLLM sampler, but vLLM is not installed. Install it with "
@@ -84,18 +100,21 @@ class VllmSampler:
         if self._lora is not None:
             options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _allowed_rank(policy.lora_rank)}
         on_gpu = policy.device.type == "cuda"
-        self._sleeps = sleeps and on_gpu
+        share = GPU_SHARE
+        if split is not None:
+            share = split.engine / torch.cuda.get_device_properties(policy.device).total_memory
+        self._sleeps = split is not None and split.sleeps
         options["enable_sleep_mode"] = self._sleeps
         self._llm: Any = None
         try:
             self._llm = _engine(
                 model=resolve_source(source),
                 revision=revision,
-                dtype=str(policy.base.dtype).removeprefix("torch."),
+                dtype=_computing_dtype(policy, on_gpu),
                 seed=seed,
                 max_model_len=max_tokens,
                 max_num_seqs=MAX_ROWS,
-                gpu_memory_utilization=gpu_share,
+                gpu_memory_utilization=share,
                 enforce_eager=not on_gpu,
                 # A model's own generation settings must not leak into the vote.
                 generation_config="vllm",
@@ -119,8 +138,7 @@ class VllmSampler:
         watcher: Watcher = NO_WATCHER,
     ) -> list[list[Rollout]]:
         """See `Sampler.sample`. Asked to stop, or for rollouts to drop, between the engine's steps."""
-        if self._sleeps:
-            self._llm.wake_up()
+        self._wake()
         try:
             return self._sample(requests, params, on_progress, should_stop, watcher)
         finally:
@@ -199,8 +217,7 @@ class VllmSampler:
             self._lora.save_pretrained(str(self._adapters / f"v{self._version}"), safe_serialization=True)
             shutil.rmtree(self._adapters / f"v{self._version - 2}", ignore_errors=True)
             return
-        if self._sleeps:
-            self._llm.wake_up()
+        self._wake()
         try:
             model = self._llm.llm_engine.model_executor.driver_worker.model_runner.model
             model.load_weights(list(self._policy.base.state_dict().items()))
@@ -230,6 +247,12 @@ class VllmSampler:
             destroy_model_parallel()
             destroy_distributed_environment()
 
+    def _wake(self) -> None:
+        if self._sleeps:
+            # What the trainer's allocator holds unused is the engine's now.
+            torch.cuda.empty_cache()
+            self._llm.wake_up()
+
     def _sleep(self) -> None:
         """Level 1: weights wait in host memory. Level 2 would throw them away, adapters' base included."""
         if self._sleeps and self._llm is not None:
@@ -252,6 +275,14 @@ def _engine(**options: Any) -> Any:
     from vllm import LLM
 
     return LLM(**options)
+
+
+def _computing_dtype(policy: Policy, on_gpu: bool) -> str:
+    """The number format that the trainer computes in. Weights that are all trained are float32, its products on a GPU
+    are not."""
+    if on_gpu and not isinstance(policy.model, PeftModel):
+        return "bfloat16"
+    return str(policy.base.dtype).removeprefix("torch.")
 
 
 def _rollout(output: Any) -> Rollout:

@@ -21,7 +21,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ttrl_engine.equivalence import configure_shared
 from ttrl_engine.errors import DataError, PeerLostError, RunError, StudioError
@@ -35,10 +35,11 @@ from worker.engine import BaseScoreTable, Engine, TorchEngine
 from worker.export import write_merged
 from worker.failures import classify, failure, first_line, redact
 from worker.folders import READINGS
+from worker.gpu_watch import GpuWatch
 from worker.recorder import Recorder
 from worker.rows import ComparisonRow, PreflightRow, RunRow
 from worker.settings import Settings
-from worker.states import Outcome
+from worker.states import Intent, Outcome
 from worker.store import Store
 from worker.store.holding import Claim, FencedError
 from worker.store.problem_sets import SET_PREFIX
@@ -101,7 +102,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _num_ranks(store: Store, claim: Claim) -> int:
     """Processes that the job asks for."""
     job = store.job(claim.job_id)
-    run = store.run(job.subject_id) if job.kind == "run" else None
+    run = store.run(job.subject_id) if job.kind == "run" and job.intent is not Intent.ROLL_BACK else None
     return 1 if run is None else run.config.hardware.gpus
 
 
@@ -136,7 +137,10 @@ def _compute(store: Store, claim: Claim, engine: Engine, stop: threading.Event) 
         run = store.run(job.subject_id)
         assert run is not None
         _log.info("run %s (%s), attempt %s", run.id, run.name, claim.attempt)
-        _compute_run(store, claim, run, engine, stop)
+        if job.intent is Intent.ROLL_BACK:
+            _roll_back(store, claim, run, engine)
+        else:
+            _compute_run(store, claim, run, engine, stop)
     elif job.kind == "compare":
         comparison = store.comparison(job.subject_id)
         assert comparison is not None
@@ -164,9 +168,9 @@ def _compute_run(store: Store, claim: Claim, run: RunRow, engine: Engine, stop: 
         return
     folder.joinpath("config.yaml").write_text(config.to_yaml(), encoding="utf-8")
     with Recorder(store, claim, run.id) as recorder:
-        finished = engine.run(
-            config, folder, problem_set, benchmarks, recorder.emit, stop.is_set, BaseScoreTable(store)
-        )
+        with GpuWatch() as gpu_watch:
+            emit = gpu_watch.beside(recorder.emit)
+            finished = engine.run(config, folder, problem_set, benchmarks, emit, stop.is_set, BaseScoreTable(store))
         alarm = recorder.last_alarm
         if finished.ending is Ending.ALARM and alarm is not None and alarm.action == "roll_back":
             recorder.emit(Noted(finished.step, "warning", f"The run ended at step {finished.step}: {alarm.message}"))
@@ -184,6 +188,15 @@ def _compute_run(store: Store, claim: Claim, run: RunRow, engine: Engine, stop: 
     _log.info("%s at step %s", finished.ending, finished.step)
 
 
+def _roll_back(store: Store, claim: Claim, run: RunRow, engine: Engine) -> None:
+    with Recorder(store, claim, run.id) as recorder:
+        finished = engine.roll_back(store.run_folder(run.id), recorder.emit)
+    _check_policy(finished.policy_path)
+    reason = f"Ended at step {finished.step}, the last healthy checkpoint, as a person asked."
+    store.say_outcome(claim, Outcome.ROLLED_BACK, reason)
+    _log.info("rolled back to step %s", finished.step)
+
+
 def _say_nothing(event: Event) -> None:
     """The first process speaks for all."""
 
@@ -194,13 +207,21 @@ def _compute_comparison(
     run = store.run(comparison.run_id)
     assert run is not None
     store.begin_comparison(claim)
+    if comparison.set_id is not None:
+        _compare_set(store, claim, run, comparison, engine, stop)
+        return
     told_at_s = 0.0
+    sides: dict[str, Any] = {}
 
     def on_progress(done: int, total: int) -> None:
         nonlocal told_at_s
         if time.monotonic() - told_at_s >= PROGRESS_INTERVAL_S or done == total:
             told_at_s = time.monotonic()
             store.record_comparison(claim, run.id, done, total)
+
+    def on_side(name: str, side: dict[str, Any]) -> None:
+        sides[name] = side
+        store.record_comparison(claim, run.id, partial_json=json.dumps(sides))
 
     result = engine.answer_both(
         _weights(store, run, comparison.step),
@@ -212,8 +233,54 @@ def _compute_comparison(
         comparison.seed,
         on_progress,
         stop.is_set,
+        on_side,
     )
     store.record_comparison(claim, run.id, result_json=json.dumps(result))
+    store.say_outcome(claim, Outcome.COMPLETED)
+
+
+def _compare_set(
+    store: Store, claim: Claim, run: RunRow, comparison: ComparisonRow, engine: Engine, stop: threading.Event
+) -> None:
+    """Each problem is written as it is answered; a later attempt asks for the others only."""
+    assert comparison.set_id is not None
+    wanted = set(comparison.problem_ids)
+    problems = [each for each in store.load_problem_set(comparison.set_id).problems if each.id in wanted]
+    known = {(side.side, side.problem_id) for side in store.compared_sides(comparison.id)}
+    told_at_s = 0.0
+    waiting: list[tuple[str, str, dict[str, Any]]] = []
+
+    def write(done: int | None = None, total: int | None = None) -> None:
+        nonlocal told_at_s
+        told_at_s = time.monotonic()
+        if waiting:
+            store.record_sides(claim, comparison.id, run.id, waiting)
+            waiting.clear()
+        store.record_comparison(claim, run.id, done, total)
+
+    def on_progress(done: int, total: int) -> None:
+        if time.monotonic() - told_at_s >= PROGRESS_INTERVAL_S or done == total:
+            write(done, total)
+
+    def emit(name: str, problem_id: str, side: dict[str, Any]) -> None:
+        waiting.append((name, problem_id, side))
+
+    try:
+        engine.answer_all(
+            _weights(store, run, comparison.step),
+            run.config,
+            problems,
+            comparison.num_samples,
+            comparison.temperature,
+            comparison.max_new_tokens,
+            comparison.seed,
+            emit,
+            known,
+            on_progress,
+            stop.is_set,
+        )
+    finally:
+        write()
     store.say_outcome(claim, Outcome.COMPLETED)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,6 +45,10 @@ class Engine(Protocol):
         """As `ttrl_engine.trainer.run`."""
         ...
 
+    def roll_back(self, folder: Path, emit: Emit) -> RunFinished:
+        """As `ttrl_engine.trainer.roll_back`."""
+        ...
+
     def answer_both(
         self,
         weights: Path,
@@ -56,8 +60,26 @@ class Engine(Protocol):
         seed: int,
         on_progress: Callable[[int, int], None],
         should_stop: Callable[[], bool],
+        on_side: Callable[[str, dict[str, Any]], None],
     ) -> Mapping[str, Any]:
         """As `ttrl_engine.compare.answer_both`; raises `ttrl_engine.sampler.StopRequested` when stopped."""
+        ...
+
+    def answer_all(
+        self,
+        weights: Path,
+        config: RunConfig,
+        problems: Sequence[Problem],
+        num_samples: int,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+        emit: Callable[[str, str, dict[str, Any]], None],
+        known: Collection[tuple[str, str]],
+        on_progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """As `ttrl_engine.compare.answer_all`; raises `ttrl_engine.sampler.StopRequested` when stopped."""
         ...
 
     def inspect(
@@ -89,6 +111,12 @@ class TorchEngine:
 
         return trainer.run(config, folder, problem_set, benchmarks, emit, should_stop, base_scores)
 
+    def roll_back(self, folder: Path, emit: Emit) -> RunFinished:
+        """Make the last healthy checkpoint the result of a run."""
+        from ttrl_engine import trainer
+
+        return trainer.roll_back(folder, emit)
+
     def answer_both(
         self,
         weights: Path,
@@ -100,13 +128,34 @@ class TorchEngine:
         seed: int,
         on_progress: Callable[[int, int], None],
         should_stop: Callable[[], bool],
+        on_side: Callable[[str, dict[str, Any]], None],
     ) -> Mapping[str, Any]:
         """Answers of the base and of the adapted policy."""
         from ttrl_engine import compare
 
         return compare.answer_both(
-            weights, config, problem, num_samples, temperature, max_new_tokens, seed, on_progress, should_stop
+            weights, config, problem, num_samples, temperature, max_new_tokens, seed, on_progress, should_stop, on_side
         )
+
+    def answer_all(
+        self,
+        weights: Path,
+        config: RunConfig,
+        problems: Sequence[Problem],
+        num_samples: int,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+        emit: Callable[[str, str, dict[str, Any]], None],
+        known: Collection[tuple[str, str]],
+        on_progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        """Answers of both to many problems."""
+        from ttrl_engine import compare
+
+        asked = (weights, config, problems, num_samples, temperature, max_new_tokens, seed)
+        compare.answer_all(*asked, emit, known, on_progress, should_stop)
 
     def inspect(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ttrl_engine.config import RunConfig
@@ -37,6 +38,14 @@ class JobDesk:
     def submit_comparison(self, run_id: int, prompt: str, client_id: str, **options: Any) -> int:
         """Queue a comparison and return its id; `options` as of `Store.submit_comparison`. Raises ConfigError."""
         comparison_id = self.store.submit_comparison(run_id, prompt, client_id, **options)
+        self._doorbell.ring()
+        return comparison_id
+
+    def submit_set_comparison(
+        self, run_id: int, set_id: str, problem_ids: Sequence[str], client_id: str, **options: Any
+    ) -> int:
+        """Queue a comparison over a set; `options` as of `Store.submit_set_comparison`. Raises ConfigError."""
+        comparison_id = self.store.submit_set_comparison(run_id, set_id, problem_ids, client_id, **options)
         self._doorbell.ring()
         return comparison_id
 
@@ -79,6 +88,13 @@ class JobDesk:
     def resume(self, job_id: int) -> JobState:
         """Go on from the last checkpoint when its turn comes. Raises StudioError where that cannot be."""
         state = self.store.request_resume(job_id)
+        self._doorbell.ring()
+        return state
+
+    def roll_back(self, job_id: int) -> JobState:
+        """End a run that does not run with the weights of its last healthy checkpoint, when its turn comes. Raises
+        StudioError where that cannot be."""
+        state = self.store.request_roll_back(job_id)
         self._doorbell.ring()
         return state
 

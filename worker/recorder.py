@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import threading
 import time
@@ -17,6 +18,7 @@ from ttrl_engine.events import (
     ElectionHeld,
     EvaluationFinished,
     Event,
+    HeldOutPolled,
     Noted,
     Phase,
     Progressed,
@@ -29,6 +31,8 @@ from worker.store import Store
 from worker.store.connection import now
 from worker.store.holding import Claim
 from worker.store.recording import Statement
+
+_log = logging.getLogger("worker.recorder")
 
 FLUSH_S = 0.5
 FLUSH_ROWS = 50
@@ -128,7 +132,9 @@ class Recorder:
         statements = [*self._waiting, *([self._progress] if self._progress is not None else [])]
         if not statements:
             return
-        self._store.record(self._claim, self._run_id, statements, running=self._is_running, durable=durable)
+        self._store.record(
+            self._claim, self._run_id, statements, self._is_running, durable, progress=not self._waiting
+        )
         self._waiting.clear()
         self._progress = None
 
@@ -216,14 +222,25 @@ class Recorder:
         more = (event.gain, event.gain_low, event.gain_high, event.mean_length, event.truncated)
         numbers = [_number(value) for value in (*rates, *more)]
         self._add(_EVALUATION, *key, len(event.scores), event.num_samples, *numbers, event.from_cache)
-        if event.step != self._evaluated_step:
-            self._evaluated_step, self._evaluating_s = event.step, 0.0
-        self._evaluating_s += event.seconds
-        self._add(_METRIC, self._run_id, event.step, "seconds.evaluating", _number(self._evaluating_s))
+        self._add_evaluating(event.step, event.seconds)
         for score in event.scores:
             counts = (score.num_samples, score.num_correct, _text(score.maj_answer), score.maj_correct)
             reading = (score.num_unparsed, score.num_truncated, _number(score.mean_length))
             self._add(_SCORE, *key, score.problem_id, *counts, *reading)
+
+    @_take.register
+    def _(self, event: HeldOutPolled) -> None:
+        for name, value in event.metrics.items():
+            self._add(_METRIC, self._run_id, event.step, name, _number(value))
+        if event.seconds > 0.0:
+            self._pace.evaluated(self._clock())
+            self._add_evaluating(event.step, event.seconds)
+
+    def _add_evaluating(self, step: int, seconds: float) -> None:
+        if step != self._evaluated_step:
+            self._evaluated_step, self._evaluating_s = step, 0.0
+        self._evaluating_s += seconds
+        self._add(_METRIC, self._run_id, step, "seconds.evaluating", _number(self._evaluating_s))
 
     @_take.register
     def _(self, event: CheckpointSaved) -> None:
@@ -232,6 +249,7 @@ class Recorder:
     @_take.register
     def _(self, event: AlarmRaised) -> None:
         self.last_alarm = event
+        _log.warning("alarm %s at step %s (%s): %s", event.alarm, event.step, event.action, event.message)
         numbers = (_number(event.value), _number(event.threshold))
         self._add(_ALARM, self._run_id, event.step, event.alarm, event.message, *numbers, event.action, now())
 

@@ -10,6 +10,7 @@ from ttrl_engine.config import AnswerConfig, RunConfig, TaskKind, parse_config
 from ttrl_engine.preflight import Findings
 from worker.states import ACTIVE, RESUMABLE, TERMINAL, Intent, JobState
 
+BlindSaid: TypeAlias = Literal["left", "right", "tie", "both_bad"]
 SpotSaid: TypeAlias = Literal["answer", "right", "wrong", "skip"]
 JobKind: TypeAlias = Literal["run", "compare", "export", "preflight"]
 
@@ -373,7 +374,8 @@ class HistoryRow:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """A comparison of base and adapted answers, and its job."""
+    """A comparison of base and adapted answers, and its job: to one prompt, or to problems of a set, where `set_id` and
+    `problem_ids` are given and `prompt` is empty."""
 
     id: int
     job: JobRow
@@ -390,11 +392,20 @@ class ComparisonRow:
     total: int | None
     result_json: str | None = field(repr=False)
     created_at: float
+    partial_json: str | None = field(repr=False, default=None)
+    set_id: str | None = None
+    problem_ids: tuple[str, ...] = ()
 
     @property
     def state(self) -> JobState:
         """The state of the job."""
         return self.job.state
+
+    @property
+    def partial(self) -> dict[str, Any]:
+        """The sides as far as they have come, by name, as `ttrl_engine.compare.answer_both` tells them."""
+        value: dict[str, Any] = json.loads(self.partial_json or "{}")
+        return value
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -403,6 +414,40 @@ class ComparisonRow:
             return None
         value: dict[str, Any] = json.loads(self.result_json)
         return value
+
+
+@dataclass(frozen=True)
+class SideRow:
+    """How the answers of one side of a comparison over a set voted on one problem; `label` None where nothing won."""
+
+    problem_id: str
+    side: Literal["base", "adapted"]
+    label: str | None
+    consensus: float
+    mean_length: float
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class BlindSessionRow:
+    """A person's blind judgement of the answers of a comparison. Once it has ended, nothing is added or taken back."""
+
+    id: int
+    comparison_id: int
+    seed: int
+    created_at: float
+    ended_at: float | None
+
+
+@dataclass(frozen=True)
+class BlindVoteRow:
+    """Which answer to a problem is better, by its place on the page."""
+
+    id: int
+    session_id: int
+    problem_id: str
+    said: BlindSaid
+    at: float
 
 
 @dataclass(frozen=True)

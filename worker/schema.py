@@ -231,6 +231,35 @@ def m_preflights(db: Database) -> None:
         db.execute(statement)
 
 
+_WHOLE_SETS = """
+ALTER TABLE comparisons ADD COLUMN partial_json TEXT;
+ALTER TABLE comparisons ADD COLUMN set_id TEXT REFERENCES problem_sets(id);
+ALTER TABLE comparisons ADD COLUMN problem_ids_json TEXT;
+CREATE TABLE comparison_answers (
+  comparison_id INTEGER NOT NULL REFERENCES comparisons(id) ON DELETE CASCADE, problem_id TEXT NOT NULL,
+  side TEXT NOT NULL CHECK (side IN ('base', 'adapted')), label TEXT, consensus REAL NOT NULL,
+  mean_length REAL NOT NULL, num_samples INTEGER NOT NULL, side_json TEXT NOT NULL,
+  PRIMARY KEY (comparison_id, problem_id, side)
+) STRICT;
+CREATE TABLE blind_sessions (
+  id INTEGER PRIMARY KEY, comparison_id INTEGER NOT NULL UNIQUE REFERENCES comparisons(id), seed INTEGER NOT NULL,
+  created_at REAL NOT NULL, ended_at REAL
+) STRICT;
+CREATE TABLE blind_votes (
+  id INTEGER PRIMARY KEY, session_id INTEGER NOT NULL REFERENCES blind_sessions(id) ON DELETE CASCADE,
+  problem_id TEXT NOT NULL, said TEXT NOT NULL CHECK (said IN ('left', 'right', 'tie', 'both_bad')), at REAL NOT NULL,
+  UNIQUE (session_id, problem_id)
+) STRICT
+"""
+
+
+@migrations()
+def m_whole_set_comparisons(db: Database) -> None:
+    """Answers shown while they grow, comparisons over a whole set, and blind votes on them."""
+    for statement in _WHOLE_SETS.split(";"):
+        db.execute(statement)
+
+
 def migrate(database: Path) -> None:
     """Bring `database` up to date; safe to call from any number of processes at once.
 

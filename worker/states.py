@@ -27,6 +27,7 @@ class Intent(enum.StrEnum):
     RUN = "run"
     PAUSE = "pause"
     CANCEL = "cancel"
+    ROLL_BACK = "roll_back"
 
 
 class Outcome(enum.StrEnum):
@@ -38,6 +39,9 @@ class Outcome(enum.StrEnum):
     ROLLED_BACK = "rolled_back"
     FAILED = "failed"
 
+
+UNDISTURBED = frozenset({Intent.RUN, Intent.ROLL_BACK})
+"""The process is to do its work to the end: the run's, or to make its last healthy checkpoint the result."""
 
 S = JobState
 

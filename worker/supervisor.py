@@ -23,7 +23,7 @@ from worker.reserve import Reserve
 from worker.rows import JobRow
 from worker.settings import Settings
 from worker.settlement import Cause, Verdict, settle
-from worker.states import Intent, JobState
+from worker.states import UNDISTURBED, Intent, JobState
 from worker.store import Store
 from worker.store.holding import Claim, FencedError
 from worker.store.run_files import tail
@@ -104,7 +104,7 @@ class Supervisor:
             with contextlib.suppress(Empty):
                 slots.append(self._slots.get(timeout=GATHER_S))
             cause = Cause.WORKER_STOPS if self.stopping.is_set() else Cause.ASKED
-            if cause is Cause.WORKER_STOPS or self._store.beat(claim) is not Intent.RUN:
+            if cause is Cause.WORKER_STOPS or self._store.beat(claim) not in UNDISTURBED:
                 self._let_go(claim, lambda job, step, why=cause: settle(job, why, None, step, "", 1))  # type: ignore[misc]
                 return False
         return True
@@ -181,7 +181,7 @@ class Supervisor:
             wanted = ear.hear(now_s)
             if kill_at_s is None:
                 limit_s = self._settings.time_limit_s
-                if wanted is not Intent.RUN:
+                if wanted not in UNDISTURBED:
                     cause = Cause.ASKED
                 elif self.stopping.is_set():
                     cause = Cause.WORKER_STOPS

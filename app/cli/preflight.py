@@ -79,7 +79,7 @@ def check_run(config: RunConfig, data_dir: Path, on_progress: Callable[[int, int
     wait_politely()
     findings = inspect(config, problem_set, on_progress)
     shape = _shape(config)
-    labelled = (1 + (config.data.held_out_share > 0)) if problem_set.references else 0
+    labelled = bool(problem_set.references) + (config.data.held_out_share > 0)
     num_splits = labelled + len(config.data.benchmarks)
     plan = make_plan(config, len(problem_set.problems), num_labelled_splits=num_splits, shape=shape)
     memory = plan_memory(shape, config, machine_for(config, Settings())) if shape else None

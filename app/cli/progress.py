@@ -21,6 +21,7 @@ from ttrl_engine.events import (
     CheckpointSaved,
     EvaluationFinished,
     Event,
+    HeldOutPolled,
     Noted,
     Progressed,
     RunFinished,
@@ -71,6 +72,8 @@ class TerminalProgress:
                 self._say(step_line(event))
             case EvaluationFinished():
                 self._say(f"[bold]{escape(evaluation_line(event))}[/bold]")
+            case HeldOutPolled():
+                self._say(f"[dim]{escape(poll_line(event))}[/dim]")
             case CheckpointSaved():
                 self._say(f"[dim]saved a checkpoint at step {event.step}[/dim]")
             case AlarmRaised():
@@ -114,6 +117,16 @@ def evaluation_line(event: EvaluationFinished) -> str:
     if event.gain is None or event.gain_low is None or event.gain_high is None:
         return line
     return f"{line}, gain {event.gain:+.1%} [{event.gain_low:+.1%}, {event.gain_high:+.1%}]"
+
+
+def poll_line(event: HeldOutPolled) -> str:
+    """How far held-out problems agree, which needs no references."""
+    parts = [
+        f"consensus {_share(event.metrics.get('held_out_consensus'))}",
+        f"variety of labels {_share(event.metrics.get('held_out_label_variety'))}",
+    ]
+    asked = f"n = {event.num_problems} problems x {event.num_samples}"
+    return f"step {event.step}: held-out problems among themselves, {asked}: {', '.join(parts)}"
 
 
 def _share(value: float | None) -> str:

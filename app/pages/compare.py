@@ -1,14 +1,16 @@
-"""Compare: base and adapted side by side. `?run=ID` picks the run, `&problem=ID` a problem; `?id=ID` is an answer."""
+"""Compare: base and adapted side by side. `?run=ID` picks the run, `&problem=ID` a problem; `?id=ID` is an answer, with
+`&problem=ID` one of a comparison over a set; `&view=…&find=…` filter the table of flips."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
+from app.actions import said
 from app.choices import Choices
 from app.components import (
     link_button,
@@ -21,18 +23,24 @@ from app.components import (
 )
 from app.mathtext import LATEX_DELIMITERS, math_html
 from app.pages.compare_choice import choose_run_html
-from app.pages.compare_result import earlier_html, judge_of, result_html
-from app.pages.compare_scores import find_problem, parse_view, scores_part, sets_of
+from app.pages.compare_pair import Pair, pair_parts, picked_pair
+from app.pages.compare_result import earlier_html, judge_of, result_html, result_of
+from app.pages.compare_scores import View, find_problem, parse_view, picked_view, scores_part, sets_of
+from app.pages.compare_set import SetForm, ask_set, set_choices, weights_choices
 from app.services import Services
 from ttrl_engine.errors import StudioError
-from worker.rows import ComparisonRow, RunRow
+from worker.rows import ComparisonRow, ProblemRow, RunRow
 
 _MOST_LISTED = 2000
+_CALM_S, _LIVELY_S = 2.0, 0.5
+"""Seconds between two looks: while answers are written, they are read along."""
+
 _SHOW = """(run, id) => {
   if (!id) return;
   history.replaceState(null, '', '/compare?run=' + run + '&id=' + id);
   document.getElementById('comparison').scrollIntoView({ block: 'start', behavior: 'smooth' });
 }"""
+_TO_SCORES = """() => document.getElementById('scores-bar').scrollIntoView({ block: 'start', behavior: 'smooth' })"""
 # Gradio's Markdown opens every link in a new tab; these lead to another view of the same page.
 _SAME_TAB = """
 document.addEventListener('click', (event) => {
@@ -55,30 +63,40 @@ class ComparePage:
     def __init__(self, services: Services) -> None:
         self.services, self.store, self.choices = services, services.store, Choices(services)
         self.seen, self.client_id = gr.State(""), gr.State("")
+        self.view, self.pair, self.problem_id = gr.State(View()), gr.State(Pair()), gr.State("")
+        self.timer = gr.Timer(_CALM_S)
         self.run_id = gr.Number(visible="hidden", container=False)
         self.shown_id = gr.Number(visible="hidden", container=False)
         self.head = live(page_head("Compare", "Base and adapted, side by side."))
         with gr.Column(visible=False) as self.body:
-            with gr.Column(elem_id="comparison", elem_classes=["comparison"]):
-                self.problem_text = gr.Markdown(
-                    "", latex_delimiters=LATEX_DELIMITERS, elem_classes=["tt", "math-text"], elem_id="compared-problem"
-                )
-                self.references = gr.Checkbox(
-                    True,
-                    label="Show the reference answer and who is right",
-                    visible=False,
-                    elem_id="compare-references",
-                    container=False,
-                )
-                self.result = live(elem_id="comparison-result")
+            self._result()
             self._ask()
             self.earlier = live(elem_id="earlier")
+            self.set_form = SetForm.draw()
             self.scores_bar = live(elem_id="scores-bar")
             gr.HTML("", js_on_load=_SAME_TAB, elem_classes=["form-marks"], apply_default_css=False)
             self.scores = gr.Markdown(
                 "", latex_delimiters=LATEX_DELIMITERS, elem_classes=["tt", "math-text"], elem_id="scores"
             )
-        self.shown = [self.problem_text, self.references, self.result]
+        self.shown = [self.problem_text, self.references, self.result, self.pair_bar, self.pair_math]
+
+    def _result(self) -> None:
+        with gr.Column(elem_id="comparison", elem_classes=["comparison"]):
+            self.problem_text = gr.Markdown(
+                "", latex_delimiters=LATEX_DELIMITERS, elem_classes=["tt", "math-text"], elem_id="compared-problem"
+            )
+            self.references = gr.Checkbox(
+                True,
+                label="Show the reference answer and who is right",
+                visible=False,
+                elem_id="compare-references",
+                container=False,
+            )
+            self.result = live(elem_id="comparison-result")
+            self.pair_bar = live(elem_id="pair-bar")
+            self.pair_math = gr.Markdown(
+                "", latex_delimiters=LATEX_DELIMITERS, elem_classes=["tt", "math-text"], elem_id="pair-math"
+            )
 
     def _ask(self) -> None:
         with gr.Column(elem_classes=["form-card"]):
@@ -114,27 +132,34 @@ class ComparePage:
     def wire(self) -> None:
         """All events of the page."""
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        form = self.set_form
         asking = [self.pick, self.prompt, self.num, self.temperature, self.weights, self.go]
+        states = [self.run_id, self.shown_id, self.problem_id, self.client_id, self.seen, self.view, self.pair]
+        table = [self.view, self.scores_bar, self.scores]
+        current = [self.shown_id, self.problem_id, self.references, self.pair]
         on_load(
             self.opened,
             None,
             [
                 self.head,
                 self.body,
-                self.run_id,
-                self.shown_id,
-                self.client_id,
-                self.seen,
+                self.timer,
+                *states,
                 *self.shown,
                 *asking,
+                form.chosen,
+                form.weights,
+                form.go,
+                self.earlier,
                 self.scores_bar,
                 self.scores,
-                self.earlier,
             ],
         )
         self.pick.input(self.picked, [self.run_id, self.pick], [self.prompt], **quiet)
-        self.references.input(self.result_of, [self.shown_id, self.references], [self.result], **quiet)
-        self.scores_bar.select(self.viewed, [self.run_id], [self.scores_bar, self.scores], **quiet)
+        self.references.input(self.result_of, current, [self.result], **quiet)
+        self.pair_bar.select(self.paired, current, [self.pair, self.pair_bar, self.pair_math], **quiet)
+        self.scores_bar.select(self.viewed, [self.run_id, self.view], table, **quiet)
+        self.result.select(self.cancelled, [self.run_id], [self.timer], **quiet)
         self.go.click(
             self.asked,
             [
@@ -147,15 +172,22 @@ class ComparePage:
                 self.weights,
                 self.references,
             ],
-            [self.message, self.client_id, self.shown_id, *self.shown, self.earlier],
+            [self.message, self.client_id, *states[1:3], self.pair, self.timer, *self.shown, self.earlier],
             trigger_mode="once",
             **quiet,
         ).success(None, [self.run_id, self.shown_id], None, js=_SHOW)
+        form.go.click(
+            self.asked_set,
+            [self.client_id, self.run_id, *form.fields],
+            [form.message, self.client_id, self.timer, *table],
+            trigger_mode="once",
+            **quiet,
+        ).success(None, None, None, js=_TO_SCORES)
         tick(
-            gr.Timer(2),
+            self.timer,
             self.ticked,
-            [self.seen, self.run_id, self.shown_id, self.references],
-            [self.seen, self.result, self.earlier],
+            [self.seen, self.run_id, *current, self.view],
+            [self.seen, self.timer, self.result, self.pair_bar, self.pair_math, self.earlier, *table[1:]],
         )
 
     # --- what fills the page -------------------------------------------------------------------------------------
@@ -163,56 +195,88 @@ class ComparePage:
     def opened(self, request: gr.Request) -> list[Any]:
         """The page as its address says."""
         comparison = self._comparison(query_int(request, "id"))
+        if comparison is not None and comparison.set_id is not None:
+            # Those of a blind session are not shown before it has ended.
+            listed = self.store.set_comparisons(comparison.run_id)
+            comparison = comparison if any(each.id == comparison.id for each in listed) else None
         run_id = comparison.run_id if comparison else query_int(request, "run")
         run = self.store.run(run_id) if run_id is not None else None
         if run is None:
-            return [choose_run_html(self.store, run_id), gr.update(visible=False), *[gr.skip() for _ in range(16)]]
+            return [choose_run_html(self.store, run_id), gr.update(visible=False), *[gr.skip() for _ in range(25)]]
         params = request.query_params
-        problem = find_problem(self.choices, run, str(params.get("problem", ""))[:300], str(params.get("set", "")))
-        weights = self._weights(run)
-        scores = scores_part(self.choices, run, parse_view(str(params.get("view", ""))))
-        prompt = problem.prompt if problem else comparison.prompt if comparison else ""
-        picked = problem.problem_id if problem else comparison.problem_id if comparison else None
-        options = self._problem_choices(run)
+        asked_for = str(params.get("problem", ""))[:300]
+        problem = self._known(run, comparison, asked_for, str(params.get("set", "")))
+        view = parse_view(str(params.get("view", "")), str(params.get("find", "")))
+        if comparison is not None and comparison.set_id is not None and "view" not in params:
+            view = View(compared=comparison.id)
+        scores = scores_part(self.choices, run, view)
+        shown = comparison if comparison is not None and (comparison.set_id is None or problem) else None
+        problem_id = problem.problem_id if problem else ""
         return [
             self._head(run),
             gr.update(visible=True),
+            self._pace(run, shown, view),
             run.id,
-            comparison.id if comparison else 0,
+            shown.id if shown else 0,
+            problem_id,
             secrets.token_urlsafe(18),
-            self.store.change_token(run.id),
-            *self._shown(comparison, True),
+            "",
+            view,
+            Pair(),
+            *self._shown(shown, problem_id, True, Pair()),
+            *self._form(run, shown, problem),
+            self._earlier(run, shown.id if shown else None),
+            scores.bar_html,
+            scores.table_html,
+        ]
+
+    def _form(self, run: RunRow, comparison: ComparisonRow | None, problem: ProblemRow | None) -> list[Any]:
+        """Updates for the fields of both forms."""
+        weights = weights_choices(self.services, run)
+        options = self._problem_choices(run)
+        picked = problem.problem_id if problem else comparison.problem_id if comparison else None
+        prompt = problem.prompt if problem else comparison.prompt if comparison else ""
+        chosen = comparison.step or 0 if comparison else None
+        value = chosen if any(step == chosen for _, step in weights) else weights[0][1] if weights else None
+        sets = set_choices(self.choices, run)
+        return [
             gr.update(choices=options, value=picked if any(value == picked for _, value in options) else None),
             prompt,
             comparison.num_samples if comparison else 8,
             comparison.temperature if comparison else run.config.evaluate.temperature,
-            gr.update(choices=weights, value=weights[0][1] if weights else None),
+            gr.update(choices=weights, value=value),
             gr.update(
                 value="Ask both" if weights else "No weights saved yet: wait for the first checkpoint",
                 interactive=bool(weights),
             ),
-            scores.bar_html,
-            scores.table_html,
-            self._earlier(run, comparison.id if comparison else None),
+            gr.update(choices=sets, value=sets[0][1] if sets else None),
+            gr.update(choices=weights, value=weights[0][1] if weights else None),
+            gr.update(interactive=bool(weights)),
         ]
 
     def _comparison(self, comparison_id: int | float | None) -> ComparisonRow | None:
         return self.store.comparison(int(comparison_id)) if comparison_id else None
 
+    def _known(
+        self, run: RunRow, comparison: ComparisonRow | None, problem_id: str, set_id: str = ""
+    ) -> ProblemRow | None:
+        """The stored problem that a question is about; of a comparison over a set, one of its problems."""
+        if comparison is not None and comparison.set_id is not None:
+            inside = problem_id in comparison.problem_ids
+            return self.store.problem(comparison.set_id, problem_id) if inside else None
+        name = problem_id or (comparison.problem_id if comparison else None)
+        return find_problem(self.choices, run, name, set_id) if name else None
+
     def _head(self, run: RunRow) -> str:
-        links = link_button("Another run", "/compare", look="quiet") + link_button(
-            "Open the run", f"/run?id={run.id}", icon_name="chart"
+        links = (
+            link_button("Another run", "/compare", look="quiet")
+            + link_button("Judge blindly", f"/blind?run={run.id}", icon_name="compare")
+            + link_button("Open the run", f"/run?id={run.id}", icon_name="chart")
         )
         lead = (
             f"{run.model} before and after {run.step:,} steps on {run.set_name}. Same questions, same random numbers."
         )
         return page_head(f"Compare: {run.name}", lead, links)
-
-    def _weights(self, run: RunRow) -> list[tuple[str, int]]:
-        """(label, step) of what can be loaded, 0 for the final weights; newest first."""
-        found = [("final", 0)] if run.policy_path else []
-        saved = [row for row in self.store.checkpoints(run.id) if Path(row.path).is_dir()]
-        return found + [(f"step {row.step:,}", row.step) for row in sorted(saved, key=lambda row: -row.step)]
 
     def _problem_choices(self, run: RunRow) -> list[tuple[str, str]]:
         found: dict[str, str] = {}
@@ -221,28 +285,43 @@ class ComparePage:
                 found.setdefault(problem.problem_id, f"{problem.problem_id} · {' '.join(problem.prompt.split())[:110]}")
         return [(label, problem_id) for problem_id, label in found.items()]
 
-    def _shown(self, comparison: ComparisonRow | None, references: bool) -> list[Any]:
+    def _pace(self, run: RunRow, shown: ComparisonRow | None, view: View) -> Any:
+        """The timer: lively while what is on the page is being written."""
+        watched = [shown, self._comparison(view.compared)]
+        busy = any(each is not None and each.run_id == run.id and not each.job.is_terminal for each in watched)
+        return gr.Timer(_LIVELY_S if busy else _CALM_S)
+
+    def _shown(self, comparison: ComparisonRow | None, problem_id: str, references: bool, pair: Pair) -> list[Any]:
         """Updates for `shown`."""
         run = self.store.run(comparison.run_id) if comparison else None
         if comparison is None or run is None:
-            return ["", gr.update(visible=False), ""]
-        known = find_problem(self.choices, run, comparison.problem_id) if comparison.problem_id else None
-        measurable = known is not None and known.reference is not None and known.prompt == comparison.prompt
+            return ["", gr.update(visible=False), "", "", ""]
+        known = self._known(run, comparison, problem_id)
+        prompt = comparison.prompt or (known.prompt if known else "")
+        measurable = known is not None and known.reference is not None and known.prompt == prompt
         text = (
             '<div class="problems"><div class="problem"><div class="problem-text">'
-            f"{math_html(comparison.prompt)}</div></div></div>"
+            f"{math_html(prompt)}</div></div></div>"
         )
-        return [text, gr.update(visible=measurable), self.result_of(comparison.id, references)]
+        result = result_of(self.store, comparison, problem_id)
+        return [
+            text,
+            gr.update(visible=measurable),
+            self.result_of(comparison.id, problem_id, references),
+            *pair_parts(result, pair),
+        ]
 
-    def result_of(self, comparison_id: int | float | None, references: bool) -> str:
+    def result_of(
+        self, comparison_id: int | float | None, problem_id: str, references: bool, _pair: Pair | None = None
+    ) -> str:
         """The result below the problem; empty where nothing was asked."""
         comparison = self._comparison(comparison_id)
         run = self.store.run(comparison.run_id) if comparison else None
         own = self.store.problem_set(run.set_id) if run else None
         if comparison is None or run is None or own is None:
             return ""
-        known = find_problem(self.choices, run, comparison.problem_id) if comparison.problem_id else None
-        return result_html(self.store, run, comparison, judge_of(run, comparison, known, show=bool(references)))
+        judge = judge_of(run, comparison, self._known(run, comparison, problem_id), show=bool(references))
+        return result_html(self.store, run, comparison, judge, result_of(self.store, comparison, problem_id))
 
     def _earlier(self, run: RunRow, current: int | None) -> str:
         return earlier_html(run, self.store.comparisons(run.id), current, time.time())
@@ -255,14 +334,43 @@ class ComparePage:
         problem = find_problem(self.choices, run, problem_id) if run and problem_id else None
         return problem.prompt if problem else gr.skip()
 
-    def viewed(self, event: gr.EventData, run_id: float | None) -> tuple[str, str]:
-        """Another split, filter or page of the flips."""
+    def paired(
+        self, event: gr.EventData, comparison_id: float | None, problem_id: str, _references: bool, before: Pair
+    ) -> tuple[Pair, str, str]:
+        """Another answer, or another way to read it."""
+        comparison = self._comparison(comparison_id)
+        pair = picked_pair(":".join(said(event))) or before
+        result = result_of(self.store, comparison, problem_id) if comparison else None
+        return pair, *pair_parts(result, pair)
+
+    def viewed(self, event: gr.EventData, run_id: float | None, before: View) -> tuple[View, str, str]:
+        """Another source, step, filter, search or page of the flips; or the end of a comparison over a set."""
         run = self.store.run(int(run_id)) if run_id else None
         if run is None:
-            return "", ""
+            return before, "", ""
         data = event._data if isinstance(event._data, dict) else {}
-        part = scores_part(self.choices, run, parse_view(str(data.get("value", "")).removeprefix("view:")))
-        return part.bar_html, part.table_html
+        value = str(data.get("value", ""))[:400]
+        if value.startswith("cancel:"):
+            self._cancel(run, value.removeprefix("cancel:"))
+        view = before if value.startswith("cancel:") else picked_view(value)
+        part = scores_part(self.choices, run, view)
+        return view, part.bar_html, part.table_html
+
+    def cancelled(self, event: gr.EventData, run_id: float | None) -> Any:
+        """Ask no more; what was written by then stays on the page."""
+        run = self.store.run(int(run_id)) if run_id else None
+        what, ident = said(event)
+        if run is not None and what == "cancel":
+            self._cancel(run, ident)
+        return gr.Timer(_LIVELY_S)
+
+    def _cancel(self, run: RunRow, ident: str) -> None:
+        job_id = int(ident) if ident.isascii() and ident.isdigit() and len(ident) < 16 else 0
+        comparison = self.store.comparison_of_job(job_id)
+        if comparison is not None and comparison.run_id == run.id and not comparison.job.is_terminal:
+            # It may end by itself at this very moment; then there is nothing left to cancel.
+            with suppress(StudioError):
+                self.services.desk.cancel(job_id)
 
     def asked(
         self,
@@ -293,29 +401,71 @@ class ComparePage:
                 seed=run.seed,
             )
         except StudioError as failure:
-            message = f'<div class="tt">{note("Not asked.", str(failure), "bad", alert=True)}</div>'
-            return [message, client_id, gr.skip(), *[gr.skip() for _ in self.shown], gr.skip()]
+            return [_refusal(failure), client_id, *[gr.skip() for _ in range(4 + len(self.shown) + 1)]]
         comparison = self.store.comparison(comparison_id)
+        asked_for = comparison.problem_id or "" if comparison else ""
         return [
             "",
             secrets.token_urlsafe(18),
             comparison_id,
-            *self._shown(comparison, references),
+            asked_for,
+            Pair(),
+            gr.Timer(_LIVELY_S),
+            *self._shown(comparison, asked_for, references, Pair()),
             self._earlier(run, comparison_id),
         ]
 
+    def asked_set(self, client_id: str, run_id: float | None, *values: Any) -> list[Any]:
+        """Queue a comparison over a set and show it."""
+        run = self.store.run(int(run_id)) if run_id else None
+        try:
+            comparison_id = ask_set(self.services, run, client_id, *values)
+        except StudioError as failure:
+            return [_refusal(failure), client_id, *[gr.skip() for _ in range(4)]]
+        assert run is not None
+        view = View(compared=comparison_id)
+        part = scores_part(self.choices, run, view)
+        return ["", secrets.token_urlsafe(18), gr.Timer(_LIVELY_S), view, part.bar_html, part.table_html]
+
     def ticked(
-        self, seen: str, run_id: float | None, comparison_id: float | None, references: bool
-    ) -> tuple[Any, Any, Any]:
+        self,
+        seen: str,
+        run_id: float | None,
+        comparison_id: float | None,
+        problem_id: str,
+        references: bool,
+        pair: Pair,
+        view: View,
+    ) -> list[Any]:
         """Refresh what waits for an answer; nothing that a person edits."""
         run = self.store.run(int(run_id)) if run_id else None
-        if run is None:
-            return gr.skip(), gr.skip(), gr.skip()
-        token = self.store.change_token(run.id)
-        if token == seen:
-            return gr.skip(), gr.skip(), gr.skip()
-        return (
-            token,
-            self.result_of(comparison_id, references),
-            self._earlier(run, int(comparison_id) if comparison_id else None),
+        # A look that began before the question was asked must not count as one at its answer.
+        token = f"{self.store.change_token(run.id)} {comparison_id or 0:.0f} {view.text}" if run else seen
+        if run is None or token == seen:
+            return [gr.skip() for _ in range(8)]
+        comparison, compared = self._comparison(comparison_id), self._comparison(view.compared)
+        written = comparison is not None and comparison.set_id is None
+        result = result_of(self.store, comparison, problem_id) if comparison and written else None
+        # Of a finished part every refresh would cost a selection or the place in it.
+        moving = compared is not None and (
+            not compared.job.is_terminal or _just_ended(compared, time.time()) or not seen.endswith(f" {view.text}")
         )
+        part = scores_part(self.choices, run, view) if moving else None
+        return [
+            token,
+            self._pace(run, comparison, view),
+            self.result_of(comparison_id, problem_id, references) if comparison else gr.skip(),
+            *(pair_parts(result, pair) if written else (gr.skip(), gr.skip())),
+            self._earlier(run, int(comparison_id) if comparison_id else None),
+            part.bar_html if part else gr.skip(),
+            part.table_html if part else gr.skip(),
+        ]
+
+
+def _just_ended(comparison: ComparisonRow, now: float) -> bool:
+    ended_at = comparison.job.finished_at
+    return ended_at is not None and now - ended_at < 5 * _CALM_S
+
+
+def _refusal(failure: StudioError) -> str:
+    return f'<div class="tt">{note("Not asked.", str(failure), "bad", alert=True)}</div>'

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.actions import action_button
 from app.components import bar, card, error_card, escape, link_button, note, pill, progress, row, state_pill, table
 from app.format import moment, number, percent
 from ttrl_engine.problems import Problem
@@ -44,11 +45,21 @@ def judge_of(run: RunRow, comparison: ComparisonRow, known: ProblemRow | None, *
     return Judge(task_for(run.config.answers), problem, known.reference if known and same and show else None)
 
 
-def result_html(store: Store, run: RunRow, comparison: ComparisonRow, judge: Judge) -> str:
-    """The whole result, or what is being waited for, or what went wrong."""
-    result = comparison.result
+def result_of(store: Store, comparison: ComparisonRow, problem_id: str) -> Mapping[str, Any] | None:
+    """The sides by name once both are there; of a comparison over a set, those of one problem."""
+    if comparison.set_id is None:
+        return comparison.result
+    sides = store.compared_answers(comparison.id, problem_id)
+    return sides if len(sides) == len(_SIDES) else None
+
+
+def result_html(
+    store: Store, run: RunRow, comparison: ComparisonRow, judge: Judge, result: Mapping[str, Any] | None = None
+) -> str:
+    """The whole result, or what there is of it while it grows, or what went wrong."""
+    result = result or comparison.result
     if result is None:
-        return _pending(store, comparison)
+        return _pending(store, comparison) + _growing(run, comparison, judge)
     sides = "".join(_side(name, title, result[name], run, comparison, judge) for name, title in _SIDES)
     return f'{_headline(result, judge)}<div class="compare-grid">{sides}</div>'
 
@@ -72,14 +83,52 @@ def _pending(store: Store, comparison: ComparisonRow) -> str:
         active = store.active_jobs()
         before = f"It begins when “{active[0].title}” has ended or is paused." if active else "It begins in a moment."
         link = link_button("See the queue", "/queue", icon_name="queue")
-        return note("In the queue.", before, "info", body_html=f'<div class="tt-row">{link}</div>')
-    total = comparison.total or 0
-    words = f"{comparison.done or 0} of {total} answers" if total else "Loading both models"
+        links = f'<div class="tt-row">{link}{_stop_button(comparison)}</div>'
+        return note("In the queue.", before, "info", body_html=links)
+    total = comparison.total or 2 * comparison.num_samples
+    share = (comparison.done or 0) / total if comparison.partial_json else None
+    words = f"{comparison.done or 0} of {total} answers" if comparison.partial_json else "Loading the base model"
     return card(
-        progress(
-            (comparison.done or 0) / total if total else None, f"<b>{words}</b>", label="Progress of the comparison"
-        ),
-        "Asking both",
+        progress(share, f"<b>{words}</b>", label="Progress of the comparison"), "Asking both", _stop_button(comparison)
+    )
+
+
+def _stop_button(comparison: ComparisonRow) -> str:
+    stopping = comparison.state is JobState.STOPPING
+    words = "Stopping" if stopping else "Stop"
+    return action_button("cancel", comparison.job.id, words, title="Ask no more", disabled=stopping)
+
+
+def _growing(run: RunRow, comparison: ComparisonRow, judge: Judge) -> str:
+    """Both sides as far as they have come: one after the other, so that one model is in memory at a time."""
+    partial = comparison.partial
+    if not partial:
+        return ""
+    columns = []
+    for name, title in _SIDES:
+        side = partial.get(name)
+        if side is not None and "growing" not in side:
+            columns.append(_side(name, title, side, run, comparison, judge))
+            continue
+        ended = comparison.job.is_terminal
+        words = "not asked" if ended else "its turn comes when the base has answered" if side is None else "answering"
+        lines = "".join(
+            _growing_answer(name, place, each, ended)
+            for place, each in enumerate(side["growing"] if side else (), start=1)
+        )
+        head = f'<span class="tt-muted tt-small">{words}</span>'
+        columns.append(card(f'<div class="answers growing">{lines}</div>', title, head, key=f"side-{name}"))
+    return f'<div class="compare-grid">{"".join(columns)}</div>'
+
+
+def _growing_answer(name: str, place: int, answer: Mapping[str, Any], ended: bool) -> str:
+    mark = pill("stopped", "idle", "stop") if ended else pill("writing", "live", "spinner")
+    mark = pill("done", "good", "check") if answer["ended"] else mark
+    opened = " open" if place == 1 else ""
+    return (
+        f'<details data-key="{name}-{place}"{opened}><summary><span class="tt-muted tt-num">{place}</span> {mark}'
+        f'<span class="tt-muted tt-small answer-length tt-num">{answer["length"]:,} tokens</span></summary>'
+        f'<pre class="tt-log">{escape(str(answer["text"])[-_TEXT_CHARACTERS:])}</pre></details>'
     )
 
 

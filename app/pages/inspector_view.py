@@ -100,8 +100,9 @@ def _stepper(seen: Shown) -> str:
 
     slider = (
         f'<label class="inspect-slider"><span class="tt-sr">Vote of this problem</span><input type="range" min="0" '
-        f'max="{last}" step="1" value="{place}" data-pick-name="turn" '
-        f'aria-valuetext="step {seen.step}"></label>'
+        f'max="{last}" step="1" value="{place}" data-pick-name="turn" data-values="{",".join(map(str, steps))}" '
+        f'data-href="{ui.escape(problem_url(seen.run.id, seen.problem_id))}&amp;step=" '
+        f'aria-valuetext="step {seen.step}"><output class="tt-num tt-muted">step {seen.step}</output></label>'
     )
     return f"{button(place - 1, 'Earlier')}{slider}{button(place + 1, 'Later')}"
 

@@ -149,7 +149,8 @@ class NewRunPage:
         return [head, client_id, *self._filled(start, start.config, choices=True)]
 
     def _derived(self, config: RunConfig, request: gr.Request) -> dict[str, Any]:
-        """What `&set=ID` and `&measure=ID` change in a clone: other problems to learn from, a set more to score."""
+        """What `&set=ID`, `&measure=ID` and `&learning_rate=X` change in a clone: other problems to learn from, a set
+        more to score, another rate. What cannot be used is passed over."""
         learned, measured = (
             self.services.store.problem_set(str(request.query_params.get(name, ""))) for name in ("set", "measure")
         )
@@ -158,6 +159,9 @@ class NewRunPage:
             changes["data.problems"] = set_ref(learned)
         if measured is not None and set_ref(measured) not in config.data.benchmarks:
             changes["data.benchmarks"] = (*config.data.benchmarks, set_ref(measured))
+        rate = _rate(str(request.query_params.get("learning_rate", "")))
+        if rate is not None:
+            changes["train.learning_rate"] = rate
         return changes
 
     def _filled(self, start: Start, config: RunConfig, *, choices: bool = False) -> list[Any]:
@@ -355,6 +359,15 @@ def _preset_css(start: Start) -> str:
         if key
         else ""
     )
+
+
+def _rate(text: str) -> float | None:
+    """A learning rate out of an address; None where it is none."""
+    try:
+        rate = float(text[:20])
+    except ValueError:
+        return None
+    return rate if 0.0 < rate <= 1.0 else None
 
 
 def _parse(text: str) -> RunConfig:

@@ -60,7 +60,7 @@ def memory_html(plan: MemoryPlan | None, model: ModelCheck | None, source: str) 
         word, look, icon_name = _FITS[plan.fit]
         head = (
             f'<p class="tt-row">{pill(word, look, icon_name)}<span>{peak}, of {size(machine.total)} '
-            f"({escape(machine.name)}).</span></p>{_free(plan)}"
+            f"({escape(machine.name)}).</span></p>{_engine(found)}{_free(plan)}"
         )
     bars = _bar(found, "sampling", machine.total) + _bar(found, "updating", machine.total)
     return (
@@ -91,6 +91,17 @@ def _free(plan: MemoryPlan) -> str:
     if plan.fit == "too large" or free is None or free >= plan.estimate.total:
         return ""
     return f'<p class="tt-muted">Only {size(free)} of it is free right now; other programs would have to end first.</p>'
+
+
+def _engine(found: Estimate) -> str:
+    """What vLLM gets of the GPU."""
+    split = found.split
+    if split is None:
+        return ""
+    if not split.fits:
+        return f'<p class="tt-muted">vLLM alone would take {size(split.engine)}; beside the weights there is less.</p>'
+    sleeping = " and gives it back for every update, as both do not fit at once" if split.sleeps else ""
+    return f'<p class="tt-muted">vLLM takes {size(split.engine)} of it{sleeping}.</p>'
 
 
 def _bar(found: Estimate, phase: When, total: int | None) -> str:

@@ -154,7 +154,7 @@ def _plan(choices: Choices, config: RunConfig, found: ProblemSetRow, model: Mode
     entry = entry_of(config.model.source)
     if entry is not None and (model is None or not model.cached) and not choices.is_cached(entry.source):
         download = download_bytes(entry) or 0
-    labelled = (1 + (config.data.held_out_share > 0)) if found.num_references else 0
+    labelled = bool(found.num_references) + (config.data.held_out_share > 0)
     return make_plan(
         config,
         found.num_problems,

@@ -13,7 +13,7 @@ from app import charts
 from app import components as ui
 from app.actions import live_actions, said
 from app.mathtext import LATEX_DELIMITERS
-from app.pages import inspector, run_charts, run_flips, run_gain, run_problems, run_triage
+from app.pages import inspector, run_charts, run_flips, run_gain, run_gain_charts, run_problems, run_triage
 from app.pages.inspector import Inspect
 from app.pages.inspector_view import inspector_html
 from app.pages.run_control import start_control
@@ -27,9 +27,10 @@ from app.pages.run_spot_check import spot_checking
 from app.pages.run_strips import strips
 from app.pages.run_tiles import evaluation_table, tiles
 from app.services import Services
+from app.shared import Shared
 from app.spot_checks import spot_check
 from ttrl_engine.errors import StudioError
-from worker.rows import RunRow
+from worker.rows import ProblemOverviewRow, RunRow
 from worker.states import JobState
 
 LIVE_S, REST_S = 2.0, 10.0
@@ -44,6 +45,7 @@ PARTS = (
     "charts",
     "details",
     "scores",
+    "gain_charts",
     "gain",
     "problems",
     "picked_head",
@@ -70,9 +72,23 @@ class Seen:
     marks: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass
+class Choice:
+    """What this visitor chose to see and tries out. Clicks change it in place, so that no refresh that began before a
+    click can put back what was chosen then."""
+
+    view: View = dataclasses.field(default_factory=View)
+    flips: FlipView = dataclasses.field(default_factory=FlipView)
+    tried: Inspect = dataclasses.field(default_factory=Inspect)
+
+    def over(self, seen: Seen) -> Seen:
+        """What is on the page, to be drawn again as chosen now."""
+        return dataclasses.replace(seen, view=self.view, flips=self.flips)
+
+
 def build(services: Services) -> None:
     """The page, inside its route."""
-    seen, trying = gr.State(Seen()), gr.State(Inspect())
+    seen, choice = gr.State(Seen()), gr.State(Choice())
     message, watch, timer = ui.live(elem_id="run-message"), ui.live(elem_id="run-watch"), gr.Timer(LIVE_S)
     parts: dict[str, Any] = {
         "head": live_actions(ui.skeleton(150), elem_id="run-head"),
@@ -86,6 +102,7 @@ def build(services: Services) -> None:
             with gr.Accordion("More charts: the update, the labels, the time", open=False, elem_classes="tt-more"):
                 parts["details"] = charts.board(elem_id="run-details")
         with gr.Tab("Gain", id="gain"):
+            parts["gain_charts"] = charts.board(elem_id="run-gain-charts")
             parts["gain"] = live_actions(elem_id="run-gain")
         with gr.Tab("Problems", id="problems"):
             parts["picked_head"] = ui.live()
@@ -109,68 +126,75 @@ def build(services: Services) -> None:
             parts["files"] = ui.live()
         with gr.Tab("Share", id="share"):
             sharing(services, timer, watch)
-    _connect(services, seen, trying, message, tabs, timer, parts)
+    _connect(services, seen, choice, message, tabs, timer, parts)
 
 
 def _connect(
-    services: Services, seen: Any, trying: Any, message: Any, tabs: Any, timer: Any, parts: dict[str, Any]
+    services: Services, seen: Any, choice: Any, message: Any, tabs: Any, timer: Any, parts: dict[str, Any]
 ) -> None:
     outputs = [seen, timer, *(parts[name] for name in PARTS)]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     goto = gr.Textbox(visible="hidden", elem_id="run-goto", container=False)
 
-    def opened(request: gr.Request) -> list[Any]:
-        view = View(problem=request.query_params.get("problem") or None, step=ui.query_int(request, "step"))
-        start = Seen(ui.query_int(request, "id"), view=view)
-        tab = "problems" if view.problem else "spot" if request.query_params.get("tab") == "spot" else None
-        chosen = gr.Tabs(selected=tab) if tab else gr.skip()
-        return [chosen, "", *refreshed(services, start, force=True)]
+    def opened(chosen: Choice, request: gr.Request) -> list[Any]:
+        chosen.view = View(problem=request.query_params.get("problem") or None, step=ui.query_int(request, "step"))
+        start = chosen.over(Seen(ui.query_int(request, "id")))
+        tab = "problems" if chosen.view.problem else "spot" if request.query_params.get("tab") == "spot" else None
+        shown = gr.Tabs(selected=tab) if tab else gr.skip()
+        return [shown, "", *refreshed(services, start, force=True)]
 
-    def ticked(before: Seen, tried: Inspect) -> list[Any]:
-        return refreshed(services, before, tried)
+    def drawn(before: Seen, chosen: Choice) -> list[Any]:
+        return refreshed(services, chosen.over(before), chosen.tried, force=True)
 
-    def acted(before: Seen, tried: Inspect, event: gr.EventData) -> list[Any]:
-        return [_act(services, before, *said(event)), *refreshed(services, before, tried, force=True)]
+    def ticked(before: Seen, chosen: Choice) -> list[Any]:
+        start = dataclasses.replace(chosen)
+        values = refreshed(services, start.over(before), start.tried)
+        # A click that came meanwhile has drawn the page, or is about to.
+        return values if start == chosen else [gr.skip()] * len(outputs)
 
-    def picked(before: Seen, tried: Inspect, event: gr.EventData) -> list[Any]:
-        after = dataclasses.replace(before, view=_pick(before.view, *said(event)))
-        return refreshed(services, after, tried, force=True)
+    def acted(before: Seen, chosen: Choice, event: gr.EventData) -> list[Any]:
+        return [_act(services, before, *said(event)), *drawn(before, chosen)]
 
-    def inspected(before: Seen, tried: Inspect, event: gr.EventData) -> list[Any]:
-        after, draft = _inspect(services, before, tried, *inspector.said(event))
-        return [draft, *refreshed(services, after, draft, force=True)]
+    def picked(before: Seen, chosen: Choice, event: gr.EventData) -> list[Any]:
+        chosen.view = _pick(chosen.view, *said(event))
+        return drawn(before, chosen)
 
-    def mapped(before: Seen, tried: Inspect, event: gr.EventData) -> list[Any]:
+    def inspected(before: Seen, chosen: Choice, event: gr.EventData) -> list[Any]:
+        _inspect(services, before, chosen, *inspector.said(event))
+        return drawn(before, chosen)
+
+    def mapped(before: Seen, chosen: Choice, event: gr.EventData) -> list[Any]:
         what, value = run_triage.said(event)
         if what in run_triage.ACTIONS:
             address, refused = _derive(services, before, what, value)
             return [address, refused, *[gr.skip()] * len(outputs)]
-        after = dataclasses.replace(before, view=_pick(before.view, what, value))
-        return ["", "", *refreshed(services, after, tried, force=True)]
+        chosen.view = _pick(chosen.view, what, value)
+        return ["", "", *drawn(before, chosen)]
 
-    def turned(before: Seen, tried: Inspect, event: gr.EventData) -> list[Any]:
+    def turned(before: Seen, chosen: Choice, event: gr.EventData) -> list[Any]:
         what, value = said(event)
+        tab = gr.skip()
         if what == "change":
             step, _, problem = value.partition(":")
-            view = _pick(dataclasses.replace(before.view, problem=problem or None), "step", step)
-            after, tab = dataclasses.replace(before, view=view), gr.Tabs(selected="problems")
+            chosen.view = _pick(dataclasses.replace(chosen.view, problem=problem or None), "step", step)
+            tab = gr.Tabs(selected="problems")
         else:
-            after, tab = dataclasses.replace(before, flips=run_flips.flip_view(before.flips, what, value)), gr.skip()
-        return [tab, *refreshed(services, after, tried, force=True)]
+            chosen.flips = run_flips.flip_view(chosen.flips, what, value)
+        return [tab, *drawn(before, chosen)]
 
-    ui.on_load(opened, None, [tabs, message, *outputs])
-    ui.tick(timer, ticked, [seen, trying], outputs)
+    ui.on_load(opened, [choice], [tabs, message, *outputs])
+    ui.tick(timer, ticked, [seen, choice], outputs)
     for name in ("head", "strips", "gain"):
-        parts[name].select(acted, [seen, trying], [message, *outputs], **quiet)
+        parts[name].select(acted, [seen, choice], [message, *outputs], **quiet)
     for name in ("problems", "picked_head", "picked_votes"):
-        parts[name].select(picked, [seen, trying], outputs, trigger_mode="multiple", **quiet)
-    parts["map"].select(mapped, [seen, trying], [goto, message, *outputs], **quiet).success(
+        parts[name].select(picked, [seen, choice], outputs, trigger_mode="multiple", **quiet)
+    parts["map"].select(mapped, [seen, choice], [goto, message, *outputs], **quiet).success(
         None, [goto], None, js=_OPEN, show_progress="hidden"
     )
-    parts["flips"].select(turned, [seen, trying], [tabs, *outputs], trigger_mode="multiple", **quiet)
+    parts["flips"].select(turned, [seen, choice], [tabs, *outputs], trigger_mode="multiple", **quiet)
     # One after the other: each click works on what the one before it left.
     parts["picked_answers"].select(
-        inspected, [seen, trying], [trying, *outputs], trigger_mode="multiple", concurrency_limit=1, **quiet
+        inspected, [seen, choice], outputs, trigger_mode="multiple", concurrency_limit=1, **quiet
     )
 
 
@@ -179,7 +203,8 @@ def _act(services: Services, seen: Seen, action: str, ident: str) -> str:
     run = services.store.run(seen.run_id) if seen.run_id else None
     if run is not None and action == "control" and ident == str(run.id):
         return _control(services, run)
-    commands = {"pause": services.desk.pause, "cancel": services.desk.cancel, "resume": services.desk.resume}
+    desk = services.desk
+    commands = {"pause": desk.pause, "cancel": desk.cancel, "resume": desk.resume, "roll_back": desk.roll_back}
     if run is None or action not in commands or ident != str(run.job_id):
         return ui.note("Nothing was done", "This page is out of date. Reload it and try again.", "warn")
     try:
@@ -223,22 +248,24 @@ def _pick(view: View, what: str, value: str) -> View:
     return view
 
 
-def _inspect(services: Services, before: Seen, tried: Inspect, what: str, value: str) -> tuple[Seen, Inspect]:
+def _inspect(services: Services, before: Seen, chosen: Choice, what: str, value: str) -> None:
     """What a click in the inspector does: to the step that is shown, or to the rule that is tried."""
-    run, view = services.store.run(before.run_id) if before.run_id else None, before.view
+    run, view = services.store.run(before.run_id) if before.run_id else None, chosen.view
     if run is None or view.problem is None:
-        return before, tried
+        return
     history = services.store.election_history(run.id, view.problem)
-    if what == "turn" and value.isascii() and value.isdigit() and len(value) < 8 and int(value) < len(history):
-        return dataclasses.replace(before, view=dataclasses.replace(view, step=history[int(value)].step)), tried
+    if what == "turn":
+        if value.isascii() and value.isdigit() and len(value) < 8 and int(value) < len(history):
+            chosen.view = dataclasses.replace(view, step=history[int(value)].step)
+        return
     if what == "step":
-        return dataclasses.replace(before, view=_pick(view, what, value)), tried
+        chosen.view = _pick(view, what, value)
+        return
     step = view.step if view.step is not None else (history[-1].step if history else None)
-    if step is None:
-        return before, tried
-    here = tried.at(view.problem)
-    vote = inspector.look(services, run, view.problem, step, history, here, effects=False)
-    return before, inspector.act(services, vote, here, what, value)
+    if step is not None:
+        here = chosen.tried.at(view.problem)
+        vote = inspector.look(services, run, view.problem, step, history, here, effects=False)
+        chosen.tried = inspector.act(services, vote, here, what, value)
 
 
 # --- refreshing ---------------------------------------------------------------------------------------------------
@@ -253,11 +280,9 @@ def refreshed(services: Services, before: Seen, tried: Inspect | None = None, *,
     if token == before.token and not force:
         return [gr.skip()] * (2 + len(PARTS))
     now = time.time()
-    # Only the sign of life moved: nothing else is read.
-    if not force and token.rpartition("|")[0] == before.token.rpartition("|")[0]:
-        texts = {"head": _head(services, run, now)}
-    else:
-        texts = {**_all_parts(services, run, before, tried or Inspect(), now), "head": _head(services, run, now)}
+    texts = _moving_parts(services, run, now)
+    if force or _recorded(token) != _recorded(before.token):
+        texts |= _shared_parts(services, run, _recorded(token)) | _own_parts(services, run, before, tried, now)
     marks = {
         **before.marks,
         **{name: hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for name, text in texts.items()},
@@ -271,7 +296,8 @@ def refreshed(services: Services, before: Seen, tried: Inspect | None = None, *,
 
 
 def _token(services: Services, run: RunRow) -> str:
-    """Changes whenever the page would look different. The last part is the sign of life of the job, in steps of 4 s."""
+    """Changes whenever the page would look different. What follows the "#" moves all the time while the run works: how
+    far its phase is, its log, and its sign of life in steps of 4 s."""
     log = services.run_folder(run.id) / "log.txt"
     size = log.stat().st_size if run.job.is_active and log.is_file() else 0
     live = "live" if not (run.job.is_terminal or run.state is JobState.PAUSED) else "rest"
@@ -279,7 +305,13 @@ def _token(services: Services, run: RunRow) -> str:
     alive = services.store.worker_status().alive
     control = run_gain.control_token(services, run)
     changes = f"{services.store.change_token(run.id)}|{control}"
-    return f"{live}|{changes}|{size}|{place}|{alive}|{(run.job.heartbeat_at or 0) // 4:.0f}"
+    beat = f"{(run.job.heartbeat_at or 0) // 4:.0f}"
+    return f"{live}|{changes}|{place}|{alive}#{services.store.progress_token(run.id)}|{size}|{beat}"
+
+
+def _recorded(token: str) -> str:
+    """The part of a token that changes only when something about the run was stored for good."""
+    return token.partition("#")[0]
 
 
 def _is_live(token: str) -> bool:
@@ -311,33 +343,66 @@ def _head(services: Services, run: RunRow, now: float) -> str:
     return header(run, store.latest_metrics(run.id), store.evaluations(run.id), place, now, flips)
 
 
-def _all_parts(services: Services, run: RunRow, seen: Seen, tried: Inspect, now: float) -> dict[str, str]:
-    store, view = services.store, seen.view
-    overview = store.problem_overview(run.id)
+def _moving_parts(services: Services, run: RunRow, now: float) -> dict[str, str]:
+    """What is drawn at every sign of life."""
+    store = services.store
+    return {
+        "head": _head(services, run, now),
+        "strips": strips(run, store.alarms(run.id), store.worker_status().alive, _on_disk(services, run)),
+        "log": _log_view(run, store.log_tail(run.id, LOG_LINES)),
+    }
+
+
+_shared: Shared[dict[str, str]] = Shared(size=16)
+_overviews: Shared[list[ProblemOverviewRow]] = Shared(size=16)
+_ledgers: Shared[str] = Shared(size=64)
+
+
+def _overview(services: Services, run: RunRow) -> list[ProblemOverviewRow]:
+    store = services.store
+    return _overviews.get((store.path, run.id), store.elections_mark(run.id), lambda: store.problem_overview(run.id))
+
+
+def _shared_parts(services: Services, run: RunRow, recorded: str) -> dict[str, str]:
+    """What every visitor of the run sees alike."""
+    return _shared.get((services.store.path, run.id), recorded, lambda: _made_parts(services, run))
+
+
+def _made_parts(services: Services, run: RunRow) -> dict[str, str]:
+    store = services.store
     series = store.metric_series(run.id, run_charts.METRICS)
     latest, evaluations = store.latest_metrics(run.id), store.evaluations(run.id)
-    alarms, notes, checkpoints = store.alarms(run.id), store.notes(run.id), store.checkpoints(run.id)
-    marks = run_charts.event_marks(alarms, notes, checkpoints)
+    marks = run_charts.event_marks(store.alarms(run.id), store.notes(run.id), store.checkpoints(run.id))
     first = series["consensus"][0][1] if series["consensus"] else None
-    folder = services.run_folder(run.id) / "checkpoints"
-    on_disk = {int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit()}
-    log = store.log_tail(run.id, LOG_LINES)
     return {
-        "strips": strips(run, alarms, store.worker_status().alive),
-        "tiles": tiles(run, first, latest, evaluations, spot_check(services, run)),
+        "tiles": tiles(run, first, latest, evaluations, spot_check(services.store, run)),
         "charts": charts.dump(run_charts.learning_charts(run, series, evaluations, marks)),
         "details": charts.dump(run_charts.detail_charts(run, series, marks)),
         "scores": evaluation_table(evaluations),
+        "gain_charts": charts.dump(run_gain_charts.gain_charts(services, run)),
         "gain": run_gain.gain_view(services, run, evaluations),
-        "map": run_triage.dump(run, overview),
-        "problems": run_problems.problems_table(run, overview, view),
-        "flips": run_flips.ledger(store, run, seen.flips),
-        **_picked_parts(services, run, view, tried),
-        "log": _log_view(run, log),
+        "map": run_triage.dump(run, _overview(services, run)),
         "config": config_view(run),
-        "history": history_view(store.history(run.job_id), notes, now),
-        "files": files_view(run, checkpoints, on_disk, now),
     }
+
+
+def _own_parts(services: Services, run: RunRow, seen: Seen, tried: Inspect | None, now: float) -> dict[str, str]:
+    """What depends on this visitor's choice, or says how long ago something was."""
+    store = services.store
+    mark, place = store.elections_mark(run.id), (store.path, run.id, seen.flips)
+    return {
+        "problems": run_problems.problems_table(run, _overview(services, run), seen.view),
+        "flips": _ledgers.get(place, mark, lambda: run_flips.ledger(store, run, seen.flips)),
+        **_picked_parts(services, run, seen.view, tried or Inspect()),
+        "history": history_view(store.history(run.job_id), store.notes(run.id), now),
+        "files": files_view(run, store.checkpoints(run.id), _on_disk(services, run), now),
+    }
+
+
+def _on_disk(services: Services, run: RunRow) -> set[int]:
+    """Steps of the checkpoints that are still there."""
+    folder = services.run_folder(run.id) / "checkpoints"
+    return {int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit()}
 
 
 def _picked_parts(services: Services, run: RunRow, view: View, tried: Inspect) -> dict[str, str]:

@@ -9,6 +9,7 @@ from app.charts import NO_REFERENCES, Baseline, Chart, Mark, Series
 from app.evaluations import SplitSeries, split_series
 from app.format import interval, percent, points
 from app.pages.run_spot_view import spot_url
+from app.pages.run_thresholds import with_thresholds
 from worker.rows import AlarmRow, CheckpointRow, EvaluationRow, NoteRow, RunRow, SeriesPoint
 from worker.store.spot_checks import SPOT_CHECK_SIZE
 
@@ -33,6 +34,17 @@ METRICS: tuple[str, ...] = (
     "abstained_share",
     "flip_share",
     "top_label_share",
+    "held_out_consensus",
+    "held_out_label_variety",
+    "held_out_answer_entropy",
+    "answer_entropy",
+    "pass_any",
+    "trained_reward_mean",
+    "trained_reward_accuracy",
+    "trained_truth_share",
+    "trained_pass_any",
+    "gpu.busy",
+    "gpu.memory",
     "unanimous_share",
     "zero_advantage_share",
     "kl_step",
@@ -87,6 +99,7 @@ def learning_charts(run: RunRow, data: All, evaluations: Sequence[EvaluationRow]
     charts += [
         draw("reward", "Mean reward", reward_unit, [line(data, "reward_mean", "Mean reward", 1)]),
         draw("classes", "Distinct answers per problem", "count", [line(data, "num_classes", "Distinct answers", 4)]),
+        draw("variety", "Answer entropy", "share", [line(data, "answer_entropy", "Variety of a problem's answers", 4)]),
         draw("entropy", "Entropy per token", "nats", [line(data, "entropy", "Entropy", 7)]),
         draw(
             "length",
@@ -105,7 +118,7 @@ def learning_charts(run: RunRow, data: All, evaluations: Sequence[EvaluationRow]
             ],
         ),
     ]
-    return charts
+    return with_thresholds(charts, run.config.safeguards, data)
 
 
 def detail_charts(run: RunRow, data: All, marks: Sequence[Mark]) -> list[Chart]:
@@ -121,15 +134,50 @@ def detail_charts(run: RunRow, data: All, marks: Sequence[Mark]) -> list[Chart]:
         line(data, "kl_step", "Shift in one step", 1),
         *([line(data, "kl_base", "Distance to the base model", 2)] if data.get("kl_base") else []),
     ]
-    return [
+    held_out = [
+        line(data, "held_out_consensus", "Consensus", 1),
+        line(data, "held_out_label_variety", "Variety of labels across problems", 5),
+        line(data, "held_out_answer_entropy", "Variety of answers within a problem", 4),
+    ]
+    trained = [
+        line(data, "trained_reward_mean", "Mean reward", 1),
+        line(data, "trained_reward_accuracy", "Reward accuracy", 2),
+        line(data, "trained_truth_share", "Right answers", 3),
+    ]
+    any_right = [
+        line(data, "pass_any", "Among all votes", 3),
+        line(data, "trained_pass_any", "Among the trained", 2),
+    ]
+    unknown = "" if run.set_num_references else NO_REFERENCES
+    found = [
+        draw(
+            "trained",
+            "Answers that enter the update",
+            "1" if run.config.vote.negative_share > 0.0 else "share",
+            trained,
+        ),
+        draw("any-right", "Problems with a right answer among the votes", "share", any_right, missing=unknown),
         draw("labels-stable", "Stability of the labels", "share", labels),
+        draw("held-out-votes", "Held-out problems, without references", "share", held_out),
         draw("shift", "Shift of the policy per token", "nats", shift),
         draw("gradient", "Gradient norm before clipping", "1", [line(data, "grad_norm", "Gradient norm", 7)]),
         draw("loss", "Loss", "1", [line(data, "loss", "Loss", 8)]),
         draw("rate", "Learning rate", "1", [line(data, "learning_rate", "Learning rate", 6)]),
         draw("speed", "Votes sampled per second", "count", [line(data, "rollouts_per_s", "Votes per second", 3)]),
         time_chart(run, data),
+        *gpu_charts(run, data, marks),
     ]
+    return with_thresholds(found, run.config.safeguards, data)
+
+
+def gpu_charts(run: RunRow, data: All, marks: Sequence[Mark]) -> list[Chart]:
+    """How busy and how full the GPUs were; none where no GPU was read."""
+    series = [
+        line(data, name, title, color)
+        for name, title, color in (("gpu.busy", "Busy", 3), ("gpu.memory", "Memory in use, greatest", 2))
+        if data.get(name)
+    ]
+    return [chart(run, "gpu", "GPU", "share", series, x_max=run.total_steps, marks=marks)] if series else []
 
 
 def chart(

@@ -9,12 +9,14 @@ from app import components as ui
 from app.actions import action_button
 from app.evaluations import SplitSeries, gain_words, sample_size, split_series
 from app.format import interval, percent, points
+from app.gain_curves import base_noise
+from app.interval_picture import interval_picture
 from app.pages.run_control import against_control, control_of, is_control
 from app.pages.runs_pair import paired_tests
 from app.pages.runs_pair_view import p_words
 from app.services import Services
 from ttrl_engine.gains import Bin, Pair, Part, Source, by_difficulty, by_length, count, pair_up, sources
-from ttrl_engine.stats import mcnemar_exact, sampling_noise
+from ttrl_engine.stats import mcnemar_exact
 from worker.rows import EvaluationRow, RunRow, ScoreRow
 
 SHOWN_PROBLEMS = 40
@@ -102,7 +104,7 @@ def _stands(low: float, high: float, luck: float | None) -> bool:
 
 
 def _noise_words(before: Sequence[ScoreRow]) -> str:
-    noise = sampling_noise([score.num_correct for score in before], [score.num_samples for score in before])
+    noise = base_noise(before)
     if noise is None:
         return "With one sample per problem, the noise of sampling is not known."
     return (
@@ -122,7 +124,7 @@ def _sources_table(found: Sequence[Part], series: SplitSeries) -> str:
                     f'<b>{name}</b><div class="tt-muted tt-small">{words}</div>',
                     f'<span class="tt-num">{part.num_problems:,} of {series.num_problems:,}</span>',
                     _value(part.gain, part.low, part.high, part.luck),
-                    _picture(part.gain, part.low, part.high, part.luck, reach),
+                    interval_picture(part.gain, part.low, part.high, reach, luck=part.luck),
                     _luck_words(part.luck),
                 ],
                 key=part.source,
@@ -143,24 +145,6 @@ def _value(gain: float, low: float, high: float, luck: float | None) -> str:
 
 def _luck_words(luck: float | None) -> str:
     return f'<span class="tt-num">{points(luck)}</span>' if luck is not None else '<span class="tt-muted">none</span>'
-
-
-def _picture(value: float, low: float, high: float, luck: float | None, reach: float) -> str:
-    """The interval as a line with its mean as a dot, a tick for luck, all against 0; the numbers stand beside it."""
-    width, height = 150, 20
-
-    def x(share: float) -> float:
-        return width / 2 + max(-1.0, min(1.0, share / reach)) * (width / 2 - 6)
-
-    tick = ""
-    if luck is not None:
-        tick = f'<path d="M{x(luck):.1f} 4V16" stroke-width="1.5" stroke-dasharray="2 2" opacity=".7"/>'
-    return (
-        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" aria-hidden="true" focusable="false" '
-        f'fill="none" stroke="currentColor"><path d="M{width / 2} 1V19" opacity=".35"/>{tick}'
-        f'<path d="M{x(low):.1f} 10H{x(high):.1f}" stroke-width="2"/>'
-        f'<circle cx="{x(value):.1f}" cy="10" r="3.5" fill="currentColor" stroke="none"/></svg>'
-    )
 
 
 def _caveats(pairs: Sequence[Pair], found: Sequence[Part], score: ScoreRow) -> str:
@@ -220,7 +204,7 @@ def _bins_table(title: str, head: str, bins: Sequence[Bin], series: SplitSeries)
                 f'<span class="tt-num tt-nowrap">{each.num_problems:,} × {series.num_samples}</span>',
                 percent(each.before),
                 _value(each.gain, each.low, each.high, each.luck),
-                _picture(each.gain, each.low, each.high, each.luck, reach),
+                interval_picture(each.gain, each.low, each.high, reach, luck=each.luck),
                 _luck_words(each.luck),
             ],
             key=each.label,

@@ -117,7 +117,7 @@ def act(services: Services, before: Spot, what: str, value: str) -> tuple[Spot, 
     try:
         if what in ("draw", "redraw"):
             return _draw(services, run, before, what)
-        check = spot_check(services, run)
+        check = spot_check(services.store, run)
         if what == "undo" and check is not None:
             return _undo(services, check, before)
         asked = _asked(check, before)
@@ -165,13 +165,13 @@ def _judge(
 def give(services: Services, before: Spot, typed: str) -> tuple[Spot, str, bool]:
     """A typed answer: the state after it, a message, and whether it was taken."""
     run = services.store.run(before.run_id) if before.run_id else None
-    check = spot_check(services, run) if run is not None else None
+    check = spot_check(services.store, run) if run is not None else None
     asked = _asked(check, before)
     if run is None or check is None or asked is None:
         return before, ui.note("Nothing was kept", "This page is out of date. Reload it and try again.", "warn"), False
     text = str(typed or "").strip()
     try:
-        why = unreadable(answer_rule(services, run), asked.problem, text[:MAX_ANSWER])
+        why = unreadable(answer_rule(services.store, run), asked.problem, text[:MAX_ANSWER])
         if why is not None:
             raise DataError(f"This answer cannot be compared: {why}. Write it more simply.")
         name, step = asked.problem.problem_id, asked.newest.step
@@ -182,7 +182,7 @@ def give(services: Services, before: Spot, typed: str) -> tuple[Spot, str, bool]
 
 
 def _next(services: Services, run: RunRow, before: Spot, name: str) -> tuple[Spot, str]:
-    check = spot_check(services, run)
+    check = spot_check(services.store, run)
     judged = next((each for each in check.problems if each.problem.problem_id == name), None) if check else None
     return dataclasses.replace(before, asked=None, revealed=False), view.verdict_note(judged) if judged else ""
 
@@ -207,7 +207,7 @@ def drawn(services: Services, before: Spot, message: str | None = None) -> list[
     token = services.store.change_token(run.id)
     if token == before.token and message is None:
         return [before, *[gr.skip()] * skipped]
-    check = spot_check(services, run)
+    check = spot_check(services.store, run)
     asked = _asked(check, before)
     name = asked.problem.problem_id if asked is not None else None
     after = dataclasses.replace(before, token=token, asked=name, drawn=name, open=asked is not None)

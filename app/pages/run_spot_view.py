@@ -37,7 +37,7 @@ def tile(run: RunRow, check: SpotCheck | None) -> str:
         words = f"check {SPOT_CHECK_SIZE} to unlock" if check is None else "go on with the spot check"
         notes, linked = ["no reference answers"], link.format(words)
         return ui.tile("Pseudo-label accuracy", "unknown", notes, unknown=True, help_text=help_text, link_html=linked)
-    notes = [f"95 % {_unbroken(check.now)}", _counts(check), f"labels at step {check.now.step}"]
+    notes = [f"95 % {_unbroken(check.now)}", counts_words(check), f"labels at step {check.now.step}"]
     title = "Label accuracy, spot check"
     return ui.tile(title, percent(check.now.accuracy), notes, help_text=help_text, link_html=link.format("the check"))
 
@@ -146,13 +146,14 @@ def result(run: RunRow, check: SpotCheck | None) -> str:
     if now.accuracy is None:
         text = f"Label accuracy appears from {LEAST} checked labels on; {now.num_judged} so far."
         return ui.card(f'<p class="tt-muted">{text}</p>', "Label accuracy, spot check", key="spot-result")
-    value = ui.tile("Spot check", percent(now.accuracy), [f"95 % {_unbroken(now)}", _counts(check)])
-    lines = "".join(f"<li>{ui.escape(line)}</li>" for line in _caveats(run, check))
+    value = ui.tile("Spot check", percent(now.accuracy), [f"95 % {_unbroken(now)}", counts_words(check)])
+    lines = "".join(f"<li>{ui.escape(line)}</li>" for line in spot_caveats(run, check))
     body = f'{ui.tiles([value])}<ul class="spot-notes tt-muted">{lines}</ul>'
     return ui.card(body, f"Label accuracy at step {now.step:,}, spot check", key="spot-result")
 
 
-def _caveats(run: RunRow, check: SpotCheck) -> list[str]:
+def spot_caveats(run: RunRow, check: SpotCheck) -> list[str]:
+    """What the share of right labels speaks for, and what it leaves out."""
     now, found = check.now, []
     which = "problems without a reference answer" if run.set_num_references else "problems"
     found.append(
@@ -178,7 +179,8 @@ def _caveats(run: RunRow, check: SpotCheck) -> list[str]:
     return found
 
 
-def _counts(check: SpotCheck) -> str:
+def counts_words(check: SpotCheck) -> str:
+    """ "n = 18 of 20 drawn, 2 skipped"."""
     skipped = f", {check.num_skipped} skipped" if check.num_skipped else ""
     return f"n = {check.now.num_judged} of {len(check.problems)} drawn{skipped}"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from app import components as ui
 from app.actions import action_button
+from app.format import number
 from worker.rows import AlarmRow, RunRow
 from worker.states import JobState
 
@@ -25,12 +26,20 @@ ALARMS: dict[str, str] = {
         "The model has become much less sure of its tokens. Answers may turn into noise; a smaller learning rate helps."
     ),
     "length": "Answers have become very short. Often the working is skipped to reach an answer faster.",
+    "false_consensus": (
+        "The model has grown sure of the problems it trains on, while the held-out ones, which it cannot learn by "
+        "heart, tell another story."
+    ),
     "kl": "One update changed the model far more than those before. A smaller learning rate or gradient clip helps.",
 }
 
 
-def strips(run: RunRow, alarms: Sequence[AlarmRow], worker_alive: bool) -> str:
-    """What needs attention: a failure, a missing worker, alarms."""
+# So much is the learning rate lowered in the clone that is offered after an alarm.
+_LOWER_RATE = 0.1
+
+
+def strips(run: RunRow, alarms: Sequence[AlarmRow], worker_alive: bool, on_disk: Collection[int] = ()) -> str:
+    """What needs attention: a failure, a missing worker, alarms. `on_disk` are the steps of checkpoints still there."""
     parts = []
     if run.state in (JobState.FAILED, JobState.LOST):
         buttons = (
@@ -44,7 +53,7 @@ def strips(run: RunRow, alarms: Sequence[AlarmRow], worker_alive: bool) -> str:
         parts.append(ui.error_card(title, why, run.job.error_hint, run.job.error_trace, buttons))
     if not worker_alive and (run.state is JobState.QUEUED or run.job.is_active):
         parts.append(worker_missing())
-    return "".join(parts) + alarm_strip(alarms)
+    return "".join(parts) + alarm_strip(alarms, alarm_choices(run, alarms, on_disk))
 
 
 def worker_missing() -> str:
@@ -56,8 +65,63 @@ def worker_missing() -> str:
     return ui.note("The worker is not running", "", "warn", body_html=how)
 
 
-def alarm_strip(alarms: Sequence[AlarmRow]) -> str:
-    """The alarms, newest first, each with what it means; repeated ones are told once, with their number."""
+def healthy_step(alarms: Sequence[AlarmRow], on_disk: Collection[int]) -> int | None:
+    """The newest checkpoint from before the first alarm; None where there is none."""
+    first = min((alarm.step for alarm in alarms), default=0)
+    return max((step for step in on_disk if step < first), default=None)
+
+
+def alarm_choices(run: RunRow, alarms: Sequence[AlarmRow], on_disk: Collection[int]) -> str:
+    """What a person can do about the alarms with one click, each with what it does."""
+    if not alarms:
+        return ""
+    job, parts = run.job, []
+    if job.can_resume:
+        parts.append(
+            (
+                action_button("resume", job.id, "Continue anyway", icon_name="play"),
+                f"Goes on after step {run.step} with the same settings. An alarm that stays on is not raised again.",
+            )
+        )
+    healthy = healthy_step(alarms, on_disk)
+    if job.can_resume and healthy is not None:
+        parts.append(
+            (
+                action_button(
+                    "roll_back",
+                    job.id,
+                    f"Roll back to step {healthy}",
+                    icon_name="flag",
+                    ask=f"Roll back to step {healthy}?",
+                    yes="End the run there",
+                    no="Leave it as it is",
+                    confirm=f"The run ends, and the weights of step {healthy} become its result. It cannot be resumed.",
+                ),
+                f"Ends the run with the weights of step {healthy}, the last checkpoint from before the first alarm. An "
+                "alarm looks back at three steps, so compare its answers with the base model's. All measurements stay.",
+            )
+        )
+    rate = run.config.train.learning_rate * _LOWER_RATE
+    parts.append(
+        (
+            ui.link_button(
+                "Clone with a tenth of the learning rate",
+                f"/new?clone={run.id}&learning_rate={rate:.6g}",
+                icon_name="copy",
+                look="small",
+            ),
+            f"Prepares a new run from the base model at {number(rate)} instead of "
+            f"{number(run.config.train.learning_rate)}; this one stays as it is.",
+        )
+    )
+    rows = "".join(f"<li>{button}<span>{ui.escape(text)}</span></li>" for button, text in parts)
+    wait = '<p class="tt-muted">Pause the run to go back to a checkpoint.</p>' if job.is_active else ""
+    return f'<h2 class="tt-choices-head">What you can do</h2><ul class="tt-choices">{rows}</ul>{wait}'
+
+
+def alarm_strip(alarms: Sequence[AlarmRow], choices: str = "") -> str:
+    """The alarms, newest first, each with what it means; repeated ones are told once, with their number. `choices`
+    follow them."""
     grouped: dict[str, list[AlarmRow]] = {}
     for alarm in alarms:
         grouped.setdefault(alarm.alarm, []).append(alarm)
@@ -73,4 +137,7 @@ def alarm_strip(alarms: Sequence[AlarmRow]) -> str:
         meaning = next((text for key, text in ALARMS.items() if name.startswith(key)), "")
         title = f"Alarm at step {last.step}{times}: {last.message}"
         parts.append(ui.note(title, f"{meaning} {action.get(last.action, '')}".strip(), "warn"))
-    return f'<div class="tt-stack" aria-live="polite">{"".join(parts)}</div>' if parts else ""
+    if not parts:
+        return ""
+    offered = f'<div class="tt-card tt-alarm-choices">{choices}</div>' if choices else ""
+    return f'<div class="tt-stack"><div class="tt-stack" aria-live="polite">{"".join(parts)}</div>{offered}</div>'

@@ -42,11 +42,12 @@ def build(services: Services) -> None:
         return _drawn(services, choice_of(dict(request.query_params)))
 
     def ticked(before: Choice, seen: str) -> list[Any]:
-        if services.store.change_token(None) == seen:
+        if _token(services, before) == seen:
             return [gr.skip()] * len(outputs)
-        drawn = _drawn(services, before)
-        drawn[2] = gr.skip()
-        return drawn
+        _, *drawn = _drawn(services, before)
+        drawn[1] = gr.skip()
+        # Only clicks choose: a refresh that began before a click must not put back what was chosen then.
+        return [gr.skip(), *drawn]
 
     def acted(before: Choice, event: gr.EventData) -> list[Any]:
         after, message_html = _act(services, before, *said(event))
@@ -123,9 +124,13 @@ def _control(services: Services, run_id: int) -> str:
     return ui.note("The control is in the queue", "", "good", body_html=link)
 
 
+def _token(services: Services, choice: Choice) -> str:
+    return f"{services.store.change_token(None)}|{choice.url()}"
+
+
 def _drawn(services: Services, choice: Choice, message_html: str = "") -> list[Any]:
     store = services.store
-    token = store.change_token(None)
+    token = _token(services, choice)
     runs = store.runs(archived=choice.archived, limit=SHOWN_RUNS)
     chosen = [run for run in (store.run(run_id) for run_id in choice.ids) if run is not None]
     choice = dataclasses.replace(choice, ids=tuple(run.id for run in chosen))

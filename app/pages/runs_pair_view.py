@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from app import components as ui
 from app.format import interval, points
+from app.interval_picture import interval_picture
 from app.pages.runs_pair import LEAST_P, Match, paired_tests
 from app.pages.runs_view import Choice
 from ttrl_engine.gains import Pair
@@ -56,7 +57,7 @@ def _section(match: Match, pair: tuple[RunRow, RunRow]) -> str:
     if match.refusal:
         text = f"{match.refusal} A test needs the same problems, scored in the same way."
         return ui.note(f"{match.title}: not comparable", text, "idle")
-    lines = "".join(f"<p>{ui.escape(line)}</p>" for line in sentences(match))
+    lines = "".join(f"<p>{ui.escape(line)}</p>" for line in sentences(match)) + _picture(match)
     return (
         f'<section class="tt-stack" data-key="pair-{ui.escape(match.key)}"><h3>{ui.escape(match.title)}</h3>{lines}'
         f"{_problems(match, pair)}</section>"
@@ -88,6 +89,18 @@ def sentences(match: Match) -> list[str]:
             "in 95 % of cases, by the luck of its samples alone."
         )
     return lines
+
+
+def _picture(match: Match) -> str:
+    """The difference with its interval, over the band that luck alone fills."""
+    test = paired_tests(match)
+    noise = test.noise or 0.0
+    reach = 1.15 * max(abs(test.low), abs(test.high), noise) or 0.01
+    key = "dot and line: A minus B with its 95 % interval; thin line: 0"
+    if test.noise is not None:
+        key += f"; grey band: A/A noise, {points(noise).replace('+', '±')}"
+    picture = interval_picture(test.lead, test.low, test.high, reach, noise=test.noise)
+    return f'<div class="tt-row pair-noise">{picture}<span class="tt-muted tt-small">{ui.escape(key)}</span></div>'
 
 
 def _problems_word(num: int) -> str:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from app.evaluations import SplitSeries, split_series
 from app.figures import METRICS, Panel, run_panels
+from app.gain_curves import gain_curves
+from app.report.labels import Labels, label_panels, read_labels
 from app.report.movers import Movers, find_movers
+from app.report.panels import gain_panel
 from worker import health
 from worker.rows import AlarmRow, EvaluationRow, NoteRow, RunRow
 from worker.store import Store
@@ -29,6 +32,9 @@ class Evidence:
     made_at: float
     splits: tuple[SplitSeries, ...]
     panels: tuple[Panel, ...]
+    gain_panels: tuple[Panel, ...]
+    labels: Labels
+    label_panels: tuple[Panel, ...]
     consensus: tuple[float, float] | None
     alarms: tuple[AlarmRow, ...]
     notes: tuple[NoteRow, ...]
@@ -56,12 +62,16 @@ def gather(store: Store, run: RunRow, now: float) -> Evidence:
         if each.id != run.id and (each.data_hash, each.model) == (run.data_hash, run.model)
     ]
     lots = [each for each in others if each.config.vote.reward == "random" and each.step > 0]
+    labels = read_labels(store, run)
     ended = run.job.finished_at if run.job.is_terminal else now
     return Evidence(
         run=run,
         made_at=now,
         splits=splits,
         panels=tuple(run_panels(series, evaluations, alarms)),
+        gain_panels=tuple(gain_panel(index, each) for index, each in enumerate(gain_curves(store, run))),
+        labels=labels,
+        label_panels=tuple(label_panels(labels)),
         consensus=(agreed[0], agreed[-1]) if agreed else None,
         alarms=tuple(alarms),
         notes=tuple(store.notes(run.id)),

@@ -9,7 +9,8 @@ from pathlib import Path
 from app.figures import Panel, panel_svg
 from app.report import facts
 from app.report.evidence import Evidence
-from app.report.words import caveats, done_words, headline, state_words
+from app.report.labels import label_words
+from app.report.words import caveats, done_words, headline, luck_words, state_words
 
 _STYLE = Path(__file__).with_name("style.css")
 # Whatever a prompt or an answer holds, the file runs nothing and asks nobody for anything.
@@ -27,8 +28,10 @@ def report_html(evidence: Evidence) -> str:
         f'<div class="result">{_paragraphs(headline(evidence))}</div>',
         _section("What was done", _paragraphs(done_words(evidence))),
         _section("What came of it", _gains(evidence)),
+        _section("Gain against luck and lot", _gain_figures(evidence)),
+        _section("Were the labels right", _labels(evidence)),
         _section("What this does not prove", _caveats(evidence)),
-        _section("Curves", f'<div class="charts">{"".join(_figure(panel) for panel in evidence.panels)}</div>'),
+        _section("Curves", _figures(evidence.panels)),
         _section("Alarms", _alarms(evidence)),
         _section("Best and worst problems", _movers(evidence)),
         _section("What it was computed with", _list(facts.facts(evidence))),
@@ -68,6 +71,15 @@ def _gains(evidence: Evidence) -> str:
     return _table(facts.GAIN_COLUMNS, cells, caption)
 
 
+def _gain_figures(evidence: Evidence) -> str:
+    return f"<p>{_text(luck_words(evidence))}</p>{_figures(evidence.gain_panels)}"
+
+
+def _labels(evidence: Evidence) -> str:
+    words = _paragraphs(label_words(evidence.run, evidence.labels))
+    return words + _figures(evidence.label_panels)
+
+
 def _caveats(evidence: Evidence) -> str:
     return "".join(f"<h3>{_text(title)}</h3><p>{_text(text)}</p>" for title, text in caveats(evidence))
 
@@ -93,6 +105,10 @@ def _movers(evidence: Evidence) -> str:
         cells = [[_cell(cell, long=i == 2) for i, cell in enumerate(facts.mover_row(mover))] for mover in found]
         parts.append(_table(facts.MOVER_COLUMNS, cells, "Base and adapted majority answers as the model wrote them."))
     return "".join(parts)
+
+
+def _figures(panels: Sequence[Panel]) -> str:
+    return f'<div class="charts">{"".join(_figure(panel) for panel in panels)}</div>' if panels else ""
 
 
 def _figure(panel: Panel) -> str:

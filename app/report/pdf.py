@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from app.figures import Panel, drawing
 from app.report import facts
 from app.report.evidence import Evidence
-from app.report.words import caveats, done_words, headline, state_words
+from app.report.labels import label_words
+from app.report.words import caveats, done_words, headline, luck_words, state_words
 
 # A4 in points; text sizes and places below are in points from the top left.
 WIDTH, HEIGHT, MARGIN = 595.0, 842.0, 48.0
@@ -94,6 +95,7 @@ class _Flow:
                 left, top = 0.1 + 0.47 * column, 0.95 - 0.31 * row
                 axes = self.figure.add_axes((left, top - 0.18, 0.38, 0.17))
                 panel.draw(axes)
+                axes.set_title(axes.get_title(loc="left"), fontsize=8.5, loc="left")
                 caption = "\n".join(textwrap.wrap(panel.caption, 58)[:5])
                 self.figure.text(left - 0.04, top - 0.215, caption, fontsize=6.5, va="top", color="#414b5c")
             self.end()
@@ -111,7 +113,7 @@ def report_pdf(evidence: Evidence) -> bytes:
         flow = _Flow(pages)
         _summary(flow, evidence)
         _results(flow, evidence)
-        flow.panels(evidence.panels)
+        flow.panels([*evidence.gain_panels, *evidence.label_panels, *evidence.panels])
         _problems(flow, evidence)
         _origin(flow, evidence)
         flow.end()
@@ -140,6 +142,12 @@ def _results(flow: _Flow, evidence: Evidence) -> None:
         flow.text(f"{named.pop('Split')}: {named.pop('Verdict')}", 9.5, bold=True)
         for name, value in named.items():
             flow.text(f"{name}: {value}", 8.5, left=12)
+        flow.space(3)
+    flow.heading("Gain against luck and lot")
+    flow.text(luck_words(evidence))
+    flow.heading("Were the labels right")
+    for line in label_words(evidence.run, evidence.labels):
+        flow.text(line)
         flow.space(3)
     flow.heading("What this does not prove")
     for title, text in caveats(evidence):

@@ -84,6 +84,17 @@ def against_vote(split: SplitSeries) -> str:
     return "not told apart from it"
 
 
+def luck_words(evidence: Evidence) -> str:
+    """What the grey band and the dashed line of the gain figures are."""
+    if not evidence.gain_panels:
+        return "Unknown: nothing with reference answers was scored before and after."
+    return (
+        "The grey band is the A/A noise: of two scorings of the unchanged model on the same problems, 95 % differ by "
+        "no more, by the luck of its samples alone. A dashed line is a run whose rewards were drawn by lot. A gain "
+        "that does not leave both behind says little."
+    )
+
+
 def headline(evidence: Evidence) -> list[str]:
     """The result in a sentence per split, each with its n and its interval."""
     if not evidence.evaluated:

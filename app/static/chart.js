@@ -120,7 +120,7 @@
         return [0, 1.06 * Math.max(...sums.values(), 1e-9)];
       }
       for (const s of this.visible()) for (const p of s.points) if (p[0] >= x0 && p[0] <= x1) values.push(p[1], p[2], p[3]);
-      for (const b of this.spec.baselines) if (!this.hidden.has(b.name)) values.push(b.y);
+      for (const b of this.spec.baselines) if (!b.limit && !this.hidden.has(b.name)) values.push(b.y);
       return autoDomain(values, this.spec.unit);
     }
 

@@ -2,21 +2,26 @@
 (() => {
   "use strict";
   const KEY = "ttrl-studio.notify";
+  const TOLD_KEY = "ttrl-studio.notified";
+  const MAX_TOLD = 200;
   const ENDS = { finished: "is finished", failed: "has failed", lost: "was lost with its worker" };
   let before = null;
+  let refused = false;
 
   function wanted() {
     try { return localStorage.getItem(KEY) === "yes"; } catch { return false; }
   }
-  function allowed() { return "Notification" in window && Notification.permission === "granted" && wanted(); }
+  function allowed() { return "Notification" in window && Notification.permission === "granted" && wanted() && !refused; }
 
   function say() {
     const place = document.querySelector("[data-notify-said]");
     const button = document.querySelector("[data-notify-ask]");
     if (!place || !button) return;
     let text = "";
-    if (!("Notification" in window) || !window.isSecureContext) {
-      text = "This browser allows notifications only on https or on this machine itself.";
+    if (!("Notification" in window) || !window.isSecureContext || refused) {
+      text = refused
+        ? "This browser shows no notifications of an open page. Add a webhook under Settings instead."
+        : "This browser allows notifications only on https or on this machine itself.";
     } else if (Notification.permission === "denied") {
       text = "This browser refuses notifications of this page. Allow them in its settings for this site.";
     } else if (allowed()) {
@@ -35,10 +40,29 @@
     say();
   }
 
-  function tell(run, title, text, tag) {
-    if (!allowed()) return;
-    const note = new Notification(title, { body: text, tag: `ttrl-${run}-${tag}` });
-    note.onclick = () => { window.focus(); note.close(); };
+  // Whether this tab is the first to tell of something; the others of this browser stay quiet.
+  function claim(event) {
+    const take = () => {
+      try {
+        const told = JSON.parse(localStorage.getItem(TOLD_KEY) || "[]");
+        if (told.includes(event)) return false;
+        localStorage.setItem(TOLD_KEY, JSON.stringify([...told, event].slice(-MAX_TOLD)));
+      } catch { /* private mode: each tab tells by itself */ }
+      return true;
+    };
+    return navigator.locks ? navigator.locks.request(TOLD_KEY, take) : Promise.resolve(take());
+  }
+
+  async function tell(mark, title, text, what) {
+    const event = `${mark.watchAttempt}-${what}`;
+    if (!allowed() || !(await claim(event))) return;
+    try {
+      const note = new Notification(title, { body: text, tag: `ttrl-${event}` });
+      note.onclick = () => { window.focus(); note.close(); };
+    } catch { // browsers of phones allow them to service workers only
+      refused = true;
+      say();
+    }
   }
 
   function look() {
@@ -46,14 +70,15 @@
     const mark = document.querySelector("[data-watch-run]");
     if (!mark) return;
     const now = { ...mark.dataset };
-    const run = now.watchRun;
     const last = before;
     before = now;
     // The first look only learns how things stand.
-    if (!last || last.watchRun !== run) return;
-    if (now.state !== last.state && ENDS[now.state]) tell(run, `${now.name} ${ENDS[now.state]}`, "", now.state);
-    if (Number(now.alarms) > Number(last.alarms)) tell(run, `${now.name}: alarm`, now.alarm, `alarm-${now.alarms}`);
-    if (now.stalled === "1" && last.stalled !== "1") tell(run, `${now.name} has gone silent`, "No news for a while.", "stall");
+    if (!last || last.watchRun !== now.watchRun) return;
+    if (now.state !== last.state && ENDS[now.state]) tell(now, `${now.name} ${ENDS[now.state]}`, "", now.state);
+    if (Number(now.alarms) > Number(last.alarms)) tell(now, `${now.name}: alarm`, now.alarm, `alarm-${now.alarms}`);
+    if (now.stalled !== "0" && last.stalled !== now.stalled) {
+      tell(now, `${now.name} has gone silent`, "No news for a while.", `stall-${now.stalled}`);
+    }
   }
 
   document.addEventListener("click", (event) => {

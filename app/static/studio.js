@@ -78,15 +78,29 @@
     return a.nodeType === b.nodeType && a.nodeName === b.nodeName
       && (a.nodeType !== 1 || (a.getAttribute("data-key") || "") === (b.getAttribute("data-key") || ""));
   }
+  // What each field last told the server, until an answer holds it.
+  const told = new WeakMap();
+  // Whether an answer from the server may change a field. It may not while a person is in it and has typed on, or has
+  // told something that this answer does not know of yet: the later entry would be lost.
+  function settled(field, wanted) {
+    const said = told.has(field) ? told.get(field) : field.getAttribute("value") || "";
+    const older = told.has(field) && wanted !== said;
+    const free = document.activeElement !== field || (field.value === said && !older);
+    if (!older) told.delete(field);
+    return free;
+  }
   function patchAttributes(from, to) {
     const keepOpen = from.nodeName === "DETAILS";
     // A field keeps what is being typed, unless the server now holds another value than it did.
     const typed = from instanceof HTMLInputElement && from.type !== "checkbox";
-    if (typed && from.getAttribute("value") !== to.getAttribute("value")) from.value = to.getAttribute("value") || "";
+    const wanted = to.getAttribute("value") || "";
+    const filled = typed && settled(from, wanted) && (from.getAttribute("value") || "") !== wanted;
     for (const { name } of [...from.attributes]) {
       if (!to.hasAttribute(name) && !(keepOpen && name === "open")) from.removeAttribute(name);
     }
     for (const { name, value } of to.attributes) if (from.getAttribute(name) !== value) from.setAttribute(name, value);
+    // After the attributes: a slider takes no value beyond its end.
+    if (filled) from.value = wanted;
     // What a person clicked lives in the property; the server's answer decides in the end.
     if (from instanceof HTMLInputElement && from.type === "checkbox") from.checked = to.hasAttribute("checked");
     if (from instanceof HTMLOptionElement) from.selected = to.hasAttribute("selected");
@@ -128,6 +142,11 @@
     return [...place.querySelectorAll(`input[data-group="${group}"]:checked`)].map((box) => box.value).join(",");
   }
 
+  // A slider counts places; `data-values` names what stands at each.
+  function meant(field) {
+    return field.dataset.values ? field.dataset.values.split(",")[Number(field.value)] : field.value;
+  }
+
   // A live part: `value` is HTML from the server. A click on [data-pick] reports its value to the server.
   function live(element, props, watch, trigger) {
     const place = element.querySelector(".tt-live") || element;
@@ -154,11 +173,20 @@
       const goal = pick.dataset.scroll && document.getElementById(pick.dataset.scroll);
       if (goal) goal.scrollIntoView({ block: "start" });
     });
+    // A slider says at once which step it stands for; the vote itself comes with the answer.
+    place.addEventListener("input", (event) => {
+      const slider = event.target instanceof HTMLInputElement && event.target.dataset.values ? event.target : null;
+      if (!slider) return;
+      slider.setAttribute("aria-valuetext", `step ${meant(slider)}`);
+      const shown = slider.parentElement.querySelector("output");
+      if (shown) shown.textContent = `step ${meant(slider)}`;
+    });
     place.addEventListener("change", (event) => {
       const pick = event.target;
       const field = pick instanceof HTMLSelectElement || (pick instanceof HTMLInputElement && pick.type !== "checkbox");
       if (field && pick.dataset.pickName) {
-        if (pick.dataset.href) history.replaceState(null, "", pick.dataset.href + encodeURIComponent(pick.value));
+        if (pick.dataset.href) history.replaceState(null, "", pick.dataset.href + encodeURIComponent(meant(pick)));
+        if (pick instanceof HTMLInputElement) told.set(pick, pick.value);
         trigger("select", { value: `${pick.dataset.pickName}:${pick.value}`, checked: null });
       }
     });

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
+
+from app.pages import run as run_page
+from app.pages import run_flips, run_records
 
 pytestmark = pytest.mark.e2e
 
@@ -100,6 +105,60 @@ def test_the_ledger_filters_and_opens_the_vote_that_changed(page: Page, studio):
     ledger.locator("tbody a").first.click()
     expect(page.get_by_role("heading", name=re.compile("^Problem p"))).to_be_visible()
     expect(page).to_have_url(re.compile(r"problem=p\d+&step=\d+"))
+
+
+def test_a_search_typed_before_the_last_answer_came_is_not_lost(page: Page, studio, monkeypatch: pytest.MonkeyPatch):
+    opened(page, studio, "finished", "Label changes")
+    ledger = page.locator("#run-flips")
+    find, count = ledger.get_by_role("searchbox"), ledger.get_by_role("button", name=re.compile("^All"))
+    everything, drawn = count.inner_text(), run_flips.ledger
+
+    def slowly(*args) -> str:
+        time.sleep(1.0)
+        return drawn(*args)
+
+    monkeypatch.setattr(run_flips, "ledger", slowly)
+    find.fill("no such problem")
+    find.press("Enter")
+    find.fill("p005")
+    expect(ledger.locator(".flips-none")).to_be_visible()
+    expect(find).to_have_value("p005")
+    find.press("Enter")
+    find.fill("p00")
+    find.press("Enter")
+    find.fill("")
+    find.press("Enter")
+    expect(count).to_have_text(everything)
+    expect(find).to_have_value("")
+
+
+def test_a_refresh_that_began_before_a_search_does_not_undo_it(page: Page, studio, monkeypatch: pytest.MonkeyPatch):
+    opened(page, studio, "running", "Label changes")
+    ledger = page.locator("#run-flips")
+    count = ledger.get_by_role("button", name=re.compile("^All"))
+    everything, drawn, begun = count.inner_text(), run_records.history_view, threading.Event()
+
+    def slowly(*args) -> str:
+        if not begun.is_set():
+            begun.set()
+            time.sleep(2.0)
+        return drawn(*args)
+
+    monkeypatch.setattr(run_page, "history_view", slowly)
+    with studio.store.writing(studio.runs["running"]) as connection:
+        connection.execute("UPDATE runs SET phase_done = phase_done + 1 WHERE id = ?", (studio.runs["running"],))
+    assert begun.wait(10)
+    find = ledger.get_by_role("searchbox")
+    find.fill("p005")
+    find.press("Enter")
+    expect(count).not_to_have_text(everything)
+    found = count.inner_text()
+    page.wait_for_timeout(2500)
+    # A further click acts on what was chosen before: it would show all changes if the search had been forgotten.
+    count.click()
+    page.wait_for_timeout(1000)
+    expect(count).to_have_text(found)
+    expect(find).to_have_value("p005")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -92,10 +92,28 @@ def test_every_part_has_words_and_every_remedy_gives_a_valid_config(preset, devi
     assert plan.fit == "too large"
     assert plan.remedies
     for remedy in plan.remedies:
-        assert (
-            estimate(BILLIONS, plan.estimate.config.with_changes(**remedy.changes), device).total < plan.estimate.total
-        )
+        changed = plan.estimate.config.with_changes(**remedy.changes)
+        assert estimate(BILLIONS, changed, device, plan.estimate.gpu).total < plan.estimate.total
         assert remedy.title in memory_html(plan, None, "a/b")
+
+
+@pytest.mark.parametrize(("gib", "words"), [(141, "of it."), (48, "gives it back for every update"), (4, "")])
+def test_what_vllm_gets_of_the_gpu_is_said(gib: int, words: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory_plan, "find_spec", lambda _name: object())
+    plan = plan_memory(BILLIONS, RunConfig(), Machine("cuda", "Card", gib * GIB, gib * GIB))
+    said = memory_html(plan, None, "a/b")
+    if words:
+        assert plan.estimate.split is not None
+        assert "vLLM takes" in said
+        assert words in said
+    else:
+        # The run takes the torch sampler then, and so does the plan.
+        assert plan.estimate.config.hardware.sampler == "torch"
+        assert "vLLM" not in said
+    asked = RunConfig().with_changes(**{"hardware.sampler": "vllm"})
+    refused = plan_memory(BILLIONS, asked, Machine("cuda", "Card", 4 * GIB, 4 * GIB))
+    assert "vLLM alone would take" in memory_html(refused, None, "a/b")
+    assert refused.fit == "too large"
 
 
 def test_only_a_remedy_that_is_offered_can_be_picked():

@@ -103,9 +103,17 @@ def test_every_stored_set_can_be_chosen_by_its_reference(services: Services, ids
 
 def test_flips_pair_the_base_with_the_newest(services: Services, ids: dict[str, int]):
     series = split_series(services.store.evaluations(ids["finished"]))[0]
-    found = flips(services.store, ids["finished"], series)
+    run = services.store.run(ids["finished"])
+    assert run is not None
+    found = flips(services.store, run.id, series, run.config.answers, run.set_id)
     assert len(found) == series.num_problems
     assert {flip.verdict for flip in found} <= {"to_right", "to_wrong", "both_right", "both_wrong"}
+    assert found == flips(services.store, run.id, series, run.config.answers, run.set_id, series.newest.step)
+    earlier = flips(services.store, run.id, series, run.config.answers, run.set_id, series.rows[1].step)
+    assert [flip.base for flip in sorted(earlier, key=lambda flip: flip.problem_id)] == [
+        flip.base for flip in sorted(found, key=lambda flip: flip.problem_id)
+    ]
+    assert sum(flip.change for flip in earlier) < sum(flip.change for flip in found)
 
 
 def test_the_flips_are_counted_filtered_and_safe(services: Services, ids: dict[str, int]):
@@ -117,7 +125,9 @@ def test_the_flips_are_counted_filtered_and_safe(services: Services, ids: dict[s
     assert "\\(\\frac{1}{2}" in part.table_html
 
 
-@pytest.mark.parametrize("text", ["", "x", "0.all", "9999.all.1", "0.bad.1", "0.all.1.1", "0.all.-1", "٣.all.1"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "s0.all.1", "0.all.1.0", "s0.bad.1.0", "s0.all.-1.0", "s٣.all.1.0", "c1.all.1"]
+)
 def test_a_bad_view_is_the_first_view(text: str):
     assert parse_view(text) == View()
 

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from app.charts import dump
 from app.pages.run import PARTS, Seen, refreshed
-from app.pages.run_charts import event_marks
+from app.pages.run_charts import METRICS, detail_charts, event_marks, learning_charts
 from app.services import Services
 from worker.rows import AlarmRow, CheckpointRow, NoteRow
 from worker.settings import Settings
@@ -19,6 +20,20 @@ def drawn(studio):
     values = refreshed(services, Seen(studio.runs["finished"]), force=True)
     parts = dict(zip(("seen", "timer", *PARTS), values, strict=True))
     return {chart["id"]: chart for name in ("charts", "details") for chart in json.loads(parts[name])["charts"]}
+
+
+def test_variety_trained_answers_and_gpu_have_charts_and_no_gpu_has_none(studio):
+    run = studio.store.run(studio.runs["finished"])
+    names = ("answer_entropy", "trained_reward_mean", "trained_truth_share", "pass_any", "gpu.busy", "gpu.memory")
+    data = dict.fromkeys(METRICS, ()) | {name: [(1, 0.25, 0.25, 0.25), (2, 0.5, 0.5, 0.5)] for name in names}
+    charts = {each.id: each for each in [*learning_charts(run, data, [], []), *detail_charts(run, data, [])]}
+    plain = {each["id"]: each for each in json.loads(dump(charts.values()))["charts"]}
+    assert "from 25.0" in plain["variety"]["text"]
+    assert [series["name"] for series in plain["gpu"]["series"]] == ["Busy", "Memory in use, greatest"]
+    assert all(plain[name]["file"] == f"run-{run.id}-{name}" for name in ("variety", "trained", "any-right", "gpu"))
+    assert set(names) <= set(METRICS)
+    without = data | {"gpu.busy": (), "gpu.memory": ()}
+    assert "gpu" not in {each.id for each in detail_charts(run, without, [])}
 
 
 def test_checkpoints_resumes_warnings_and_alarms_are_marked_where_they_happened():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import logging
 import re
 import threading
 import time
@@ -15,23 +17,31 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from app.cli.commands import cli
 from app.exports.card import model_card
-from app.exports.hub import check_push, push
+from app.exports.hub import Pushes, check_push, push
 from app.exports.serve import adapter_command, ask_command, whole_command
 from app.exports.tables import csv_pieces, parquet
 from app.exports.weights import trained_weights, zip_stream
+from app.figures import drawing
+from app.format import interval, percent
+from app.gain_curves import gain_curves, gain_sentence
+from app.pages.run_control import control_of, start_control
+from app.pages.run_gain_charts import gain_charts
 from app.pages.run_share import watch_mark, weights_view
 from app.pages.settings_webhooks import webhooks_view
 from app.report import gather, report_html, report_pdf
 from app.report.words import verdict
 from app.services import Services
+from app.spot_checks import spot_check
 from tests.app.scripted import HOSTILE, Player, Script, problem_set
 from ttrl_engine.config import PRESETS
 from ttrl_engine.errors import ConfigError
-from worker.rows import RunRow
+from ttrl_engine.stats import sampling_noise
+from worker.rows import RunRow, SpotSaid
 from worker.settings import Settings
 from worker.states import JobState
 from worker.store import Store, open_store
@@ -168,6 +178,74 @@ def test_a_control_run_with_rewards_by_lot_is_named(store):
     assert "This run is such a control itself." in report_html(gather(store, run_of(store, control), time.time()))
 
 
+def test_an_unchecked_run_has_a_report_that_says_how_its_labels_come_to_be_checked(store):
+    text = report_html(gather(store, run_of(store, 2), time.time()))
+    assert "By a person&#x27;s word: unknown. Nobody has checked labels of this run." in text
+    assert "judge 20 labels drawn at random" in text
+    assert "By reference answers: unknown, this set has none." in text
+    assert "Label accuracy by the spot check" not in text
+
+
+def test_a_spot_check_is_in_the_report_with_n_interval_and_calibration(tmp_path):
+    own = open_store(tmp_path)
+    script = Script("Mine", problem_set("mine", references=False), total_steps=20, steps=20, seed=5, learns=0.4)
+    run = run_of(own, Player(own, script).play())
+    own.draw_spot_check(run.id)
+    for index in range(20):
+        check = spot_check(own, run)
+        assert check is not None
+        asked = check.next
+        assert asked is not None
+        said: SpotSaid = "wrong" if asked.newest.label is None or index % 4 == 0 else "right"
+        own.say_spot_verdict(check.row, asked.problem.problem_id, asked.newest.step, said, asked.newest.label)
+        text = report_html(gather(own, run, time.time())) if index in (3, 19) else ""
+        if index == 3:
+            assert "4 of at least 5 labels have been judged so far" in text
+    check = spot_check(own, run)
+    assert check is not None
+    assert check.now.accuracy is not None
+    assert f"By a person&#x27;s word: {percent(check.now.accuracy)} {interval(*check.now.interval)}" in text
+    assert "n = 20 of 20 drawn, 95 % Wilson interval" in text
+    assert "Consensus against correctness, spot check" in text
+    assert "Expected calibration error" in text
+    assert report_pdf(gather(own, run, time.time())).startswith(b"%PDF")
+
+
+def test_the_gain_is_drawn_over_the_noise_of_its_base_and_beside_its_control(tmp_path):
+    services = Services.open(Settings(data_dir=tmp_path))
+    own, labelled = services.store, problem_set("two-step sums", references=True)
+    run = run_of(own, Player(own, Script("Learns", labelled, total_steps=10, steps=10)).play())
+    [curve, *_] = gain_curves(own, run)
+    assert curve.control == ()
+    assert "rewards by lot: unknown, no control was run" in gain_sentence(curve)
+    start_control(services, run)
+    control = control_of(own, run)
+    assert control is not None
+    Player.of(own, control, Script("By lot", labelled, total_steps=10, steps=10, learns=0.02)).play()
+    [curve, *_] = gain_curves(own, run)
+    base = own.scores(run.id, 0, "adapt", curve.split.problem_set)
+    assert curve.noise == sampling_noise([each.num_correct for each in base], [each.num_samples for each in base])
+    assert [row.step for row in curve.control] == [10]
+    [chart, *_] = gain_charts(services, run)
+    assert [series.name for series in chart.series] == [
+        "This run",
+        f"Rewards by lot (run {control.id})",
+        "A/A noise of the base",
+    ]
+    assert curve.noise is not None
+    assert chart.series[2].points == [(0, 0.0, -curve.noise, curve.noise), (10, 0.0, -curve.noise, curve.noise)]
+    evidence = gather(own, run, time.time())
+    assert "A/A noise of the base" in report_html(evidence)
+    with drawing():
+        axes = Figure().add_subplot()
+        evidence.gain_panels[0].draw(axes)
+        assert axes.get_legend_handles_labels()[1] == [
+            "A/A noise of the base",
+            "this run",
+            f"rewards by lot (run {control.id})",
+        ]
+
+
 def test_the_card_has_figures_caveats_and_no_path_of_this_machine(store, tmp_path):
     card = model_card(gather(store, run_of(store, 1), time.time()))
     assert card.startswith("---\nlibrary_name: peft\n")
@@ -218,6 +296,8 @@ def test_the_archive_of_weights_has_the_card_in_it(store):
 def online(monkeypatch) -> None:
     """The tests run with the hub switched off; here it is a server of ours, or one that is not there."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    # Large files by the open protocol of git-lfs, which our server speaks, and not by Xet's.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("no_proxy", "*")
 
 
@@ -236,10 +316,24 @@ def hub(online) -> Iterator[tuple[str, list[tuple[str, str]]]]:
                 self.answer(200, {"url": f"http://{self.headers['host']}/me/run-1"})
             elif "/preupload/" in self.path:
                 names = [each["path"] for each in json.loads(body)["files"]]
-                files = [{"path": each, "uploadMode": "regular", "shouldIgnore": False} for each in names]
+                modes = {each: "lfs" if each.endswith(".safetensors") else "regular" for each in names}
+                files = [{"path": each, "uploadMode": mode, "shouldIgnore": False} for each, mode in modes.items()]
                 self.answer(200, {"files": files})
+            elif self.path.endswith("/info/lfs/objects/batch"):
+                upload = {"href": f"http://{self.headers['host']}/store/{{oid}}?signature=1"}
+                objects = [
+                    {**each, "actions": {"upload": {"href": upload["href"].format(oid=each["oid"])}}}
+                    for each in json.loads(body)["objects"]
+                ]
+                self.answer(200, {"transfer": "basic", "objects": objects})
             else:
                 self.answer(200, {"commitUrl": "https://huggingface.co/me/run-1/commit/1", "commitOid": "1" * 40})
+
+        def do_PUT(self) -> None:
+            content = self.rfile.read(int(self.headers.get("content-length", 0)))
+            # The storage is somebody else's: it gets a signed address and must never see the token.
+            asked.append((self.path, f"{hashlib.sha256(content).hexdigest()} {self.headers['authorization']}"))
+            self.answer(200, {})
 
         def answer(self, code: int, value: object) -> None:
             content = json.dumps(value).encode()
@@ -268,6 +362,40 @@ def test_a_push_creates_the_repository_and_sends_every_file(hub, tmp_path):
     assert [path for path, _ in asked][-1].startswith("/api/models/me/run-1/commit/")
     assert '"README.md"' in asked[-1][1]
     assert '"a.json"' in asked[-1][1]
+
+
+def test_large_files_go_to_the_storage_and_the_commit_names_them(hub, tmp_path):
+    url, asked = hub
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(range(256)) * 4096)
+    where = push([("README.md", "card"), ("model.safetensors", weights)], "me/run-1", TOKEN, True, endpoint=url)
+    assert where.endswith("/me/run-1")
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert (f"/store/{digest}?signature=1", f"{digest} None") in asked
+    lines = [json.loads(line) for line in asked[-1][1].splitlines()]
+    sent = [each["value"] for each in lines if each["key"] == "lfsFile"]
+    assert [(each["path"], each["oid"], each["size"]) for each in sent] == [("model.safetensors", digest, 1 << 20)]
+    assert [each["value"]["path"] for each in lines if each["key"] == "file"] == ["README.md"]
+
+
+def test_the_page_pushes_in_the_background_and_keeps_and_logs_no_token(hub, store, monkeypatch, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    url, asked = hub
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    pushes, run = Pushes(), run_of(store, 1)
+    _, files = trained_weights(store, run, time.time())
+    pushes.start(run.id, files, "me/run-1", TOKEN, True, True)
+    deadline = time.monotonic() + 30
+    while not ((last := pushes.last(run.id)) and last.is_over):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (last.error, last.url.endswith("/me/run-1")) == ("", True)
+    assert any(path.startswith("/store/") for path, _ in asked)
+    out, err = capfd.readouterr()
+    assert TOKEN not in f"{out}{err}{caplog.text}{vars(pushes)}{last}"
+    kept = [path for path in store.data_dir.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+    assert kept == []
 
 
 def test_a_refused_token_is_told_without_the_token(hub):
@@ -318,7 +446,8 @@ def test_the_mark_for_the_browser_says_state_alarms_and_stall_escaped(store):
     assert "<img" not in mark
     running = run_of(store, 4)
     assert 'data-stalled="0"' in watch_mark(services, running, running.last_event_at or 0.0)
-    assert 'data-stalled="1"' in watch_mark(services, running, (running.last_event_at or 0.0) + 1000)
+    since = int(running.last_event_at or 0.0)
+    assert f'data-stalled="{since}"' in watch_mark(services, running, since + 1000.5)
 
 
 def test_the_settings_show_the_host_of_a_webhook_and_nothing_else_of_its_address():

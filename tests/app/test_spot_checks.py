@@ -92,7 +92,7 @@ def shown(services: Services, state: Spot) -> dict[str, Any]:
 
 
 def present(services: Services, run: RunRow) -> SpotCheck:
-    found = spot_check(services, run)
+    found = spot_check(services.store, run)
     assert found is not None
     return found
 

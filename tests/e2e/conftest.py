@@ -3,11 +3,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.e2e.studio import Studio
+from tests.e2e.studio import Studio, outward
 
 expect.set_options(timeout=20_000)
 
@@ -19,9 +20,21 @@ def browser_context_args(browser_context_args: dict[str, Any]) -> dict[str, Any]
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    """One Studio per file of tests: starting it takes seconds."""
+    """One Studio per file of tests: starting it takes seconds. Its network is closed, and none of it may ask for it."""
     with Studio(tmp_path_factory.mktemp("studio")) as running:
         yield running
+    assert outward(running.data_dir) == []
+
+
+@pytest.fixture
+def context(context: BrowserContext) -> Iterator[BrowserContext]:
+    """Every page of the tests; none may ask anything but the one server that it came from."""
+    asked: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    yield context
+    origins = {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))}
+    assert len(origins) <= 1, origins
+    assert all(origin.startswith("127.0.0.1:") for origin in origins), origins
 
 
 @pytest.fixture

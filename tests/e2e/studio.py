@@ -1,4 +1,6 @@
-"""The whole product as a person starts it: one `ttrl-studio up`, its web process, its worker, a data folder."""
+"""The whole product as a person starts it: one `ttrl-studio up`, its web process, its worker, a data folder; and a
+network that is closed.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,22 @@ from worker.states import TERMINAL, JobState
 from worker.store import open_store
 
 READY_S = 90.0
+CLOSED_NETWORK = Path(__file__).parent / "closed_network"
+# Told to be quiet by these, a process proves nothing about itself.
+_SWITCHES = ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_ANALYTICS_ENABLED")
+
+
+def closed_network(folder: Path) -> dict[str, str]:
+    """The environment of a Python process whose network is closed, that of its children too; see `outward`."""
+    given = {name: value for name, value in os.environ.items() if name not in _SWITCHES}
+    path = os.pathsep.join([str(CLOSED_NETWORK), *filter(None, [given.get("PYTHONPATH")])])
+    return given | {"PYTHONPATH": path, "CLOSED_NETWORK_LOG": str(folder / "outward.log")}
+
+
+def outward(folder: Path) -> list[str]:
+    """What the processes of `closed_network` asked of another machine, one line each."""
+    log = folder / "outward.log"
+    return log.read_text(encoding="utf-8").splitlines() if log.exists() else []
 
 
 def tiny_config(name: str, **changes: Any) -> RunConfig:
@@ -45,7 +63,7 @@ def tiny_config(name: str, **changes: Any) -> RunConfig:
 
 
 class Studio:
-    """A running Studio. Use as a context manager."""
+    """A running Studio whose network is closed. Use as a context manager."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
@@ -59,7 +77,7 @@ class Studio:
     def __enter__(self) -> Studio:
         self.log = (self.data_dir / "up.log").open("wb")
         command = [sys.executable, "-m", "app.cli", "up", "--port", str(self.port), "--data-dir", str(self.data_dir)]
-        environment = {**os.environ, "TTRL_STUDIO_GRACE_S": "8", "PYTHONUNBUFFERED": "1"}
+        environment = {**closed_network(self.data_dir), "TTRL_STUDIO_GRACE_S": "8", "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT, env=environment)
         try:
             wait_until(self.is_ready, READY_S, lambda: f"Studio did not start:\n{self.output()}")

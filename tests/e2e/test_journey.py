@@ -1,4 +1,4 @@
-"""What a person does, from an upload to a comparison, with the tab closed on the way."""
+"""What a person does, from an upload to a report, with the tab closed on the way and the network off throughout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def set_number(page: Page, name: str, value: int) -> None:
     page.locator(f"#cfg-{name} input").fill(str(value))
 
 
-def test_upload_launch_close_reopen_finish_compare(studio: Studio, upload: Any, sums_csv: Path, page: Page):
+def test_upload_launch_close_reopen_finish_compare_report(studio: Studio, upload: Any, sums_csv: Path, page: Page):
     upload(sums_csv)
     page.get_by_role("button", name="Save 24 problems").click()
     expect(page.locator("#problem-count")).to_contain_text("Problems 1 to 24 of 24")
@@ -62,7 +62,7 @@ def test_upload_launch_close_reopen_finish_compare(studio: Studio, upload: Any, 
     expect(again.locator("#scores-bar")).to_contain_text("Who flipped which way")
     again.locator("#scores").get_by_role("link", name="Ask both").first.click()
     expect(again.get_by_label("Problem", exact=True)).to_have_value(re.compile("^Compute"))
-    again.get_by_role("button", name="Ask both").click()
+    again.get_by_role("button", name="Ask both", exact=True).click()
     result = again.locator("#comparison-result")
     expect(result).to_contain_text("Base", timeout=120_000)
     expect(result).to_contain_text("Adapted")
@@ -70,6 +70,15 @@ def test_upload_launch_close_reopen_finish_compare(studio: Studio, upload: Any, 
     expect(again.locator("#earlier")).to_contain_text("Compute")
     again.reload()
     expect(result.locator("details")).to_have_count(16)
+
+    again.goto(f"{studio.url}/run?id={run_id}")
+    again.get_by_role("tab", name="Files").click()
+    with again.expect_download(timeout=60_000) as download:
+        again.get_by_role("row", name="Evidence report, opens by itself").get_by_role("link").click()
+    report = again.context.new_page()
+    # Of the file alone, and `context` sees what it asks for.
+    report.set_content(download.value.path().read_text(encoding="utf-8"))
+    expect(report.get_by_role("heading", level=1)).to_contain_text(runs[0].name)
 
 
 def test_a_second_run_waits_is_reordered_cancelled_and_cloned(studio: Studio, page: Page):

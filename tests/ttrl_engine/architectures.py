@@ -38,6 +38,10 @@ CONFIGS: dict[str, Callable[[], Any]] = {
         vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=2, initializer_range=0.4, **_ENDS
     ),
     "mamba": lambda: tf.MambaConfig(**_SMALL, state_size=4),
+    "openai-gpt": lambda: tf.OpenAIGPTConfig(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=128, initializer_range=0.4, **_ENDS
+    ),
+    "rwkv": lambda: tf.RwkvConfig(**_SMALL, attention_hidden_size=32, context_length=128, rescale_every=0),
     "recurrent-gemma": lambda: tf.RecurrentGemmaConfig(
         **{**_COMMON, "num_hidden_layers": 3},
         num_key_value_heads=1,
@@ -47,10 +51,17 @@ CONFIGS: dict[str, Callable[[], Any]] = {
         conv1d_width=4,
     ),
 }
+# What reads a text in both directions, or in any order, and is still loaded as a causal language model.
+NOT_CAUSAL: dict[str, Callable[[], Any]] = {
+    "xlnet": lambda: tf.XLNetConfig(
+        vocab_size=VOCABULARY, d_model=32, n_layer=2, n_head=2, d_inner=48, initializer_range=0.4, **_ENDS
+    ),
+    "bert": lambda: tf.BertConfig(**_COMMON, is_decoder=False),
+}
 
 
 def make(name: str) -> PreTrainedModel:
     """A model with random weights, wide enough that its distributions differ."""
     torch.manual_seed(0)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(CONFIGS[name]()).eval()
+    model: PreTrainedModel = AutoModelForCausalLM.from_config({**CONFIGS, **NOT_CAUSAL}[name]()).eval()
     return model

@@ -44,6 +44,22 @@ def test_a_smaller_exam_is_drawn_by_the_seed_and_not_by_the_answers() -> None:
     assert ids == [problem.id for problem in other.problems]
 
 
+def test_which_held_out_problems_are_polled_does_not_depend_on_references() -> None:
+    def drawn(references: dict[str, str]) -> Exam:
+        found = draw_exam(Split.HELD_OUT, "sums", PROBLEMS, references, EvalConfig(max_problems=10), 0)
+        assert found is not None
+        return found
+
+    all_known = {problem.id: "1" for problem in PROBLEMS}
+    whole, some, none = drawn(all_known), drawn(dict(REFERENCES)), drawn({})
+    assert whole.polled == some.polled == none.polled
+    assert {problem.id for problem in whole.problems} == whole.polled, "one asking serves both"
+    assert len(some.references) == 10
+    assert {problem.id for problem in some.problems} == some.polled | set(some.references)
+    assert (none.references, len(none.problems)) == ({}, 10)
+    assert len({whole.digest, some.digest, none.digest}) == 3
+
+
 def test_rates_by_hand() -> None:
     event = report(exam(2), marks(4, 1), None, 0, from_cache=False)
     assert (event.avg, event.maj, event.pass_k) == (0.625, 0.5, 1.0)

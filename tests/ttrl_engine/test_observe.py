@@ -10,13 +10,14 @@ from tests.ttrl_engine.test_vote import hold
 from ttrl_engine.config import VoteConfig
 from ttrl_engine.learner import Ballot, StepOutcome
 from ttrl_engine.metrics import METRICS
-from ttrl_engine.observe import answer_entropy, election_events, step_metrics
+from ttrl_engine.observe import election_events, step_metrics
 from ttrl_engine.policy import UpdateStats
 from ttrl_engine.problems import Problem
 from ttrl_engine.reward import advantages, earned
 from ttrl_engine.sampler import Rollout
 from ttrl_engine.selection import select
 from ttrl_engine.tasks import get_task
+from ttrl_engine.variety import answer_entropy
 
 TASK = get_task("math")
 

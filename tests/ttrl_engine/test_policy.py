@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
+from tests.ttrl_engine.tiny import CHARACTERS, write_tiny_model
 from ttrl_engine.config import HardwareConfig, ModelConfig, TrainConfig
 from ttrl_engine.errors import ModelError, RunError
 from ttrl_engine.packing import Pack, Padded
@@ -204,6 +206,21 @@ def test_saved_weights_come_back_exactly(tiny_model: Path, tmp_path: Path, metho
     assert not torch.equal(fresh.logprobs(rows, 1.0), policy.logprobs(rows, 1.0))
     fresh.load_weights(tmp_path)
     assert torch.equal(fresh.logprobs(rows, 1.0), policy.logprobs(rows, 1.0))
+
+
+def test_weights_that_evaluation_would_change_in_place_are_saved_as_they_were(tmp_path: Path) -> None:
+    """RWKV divides the weights beyond its sixth layer where it is left to itself."""
+    import transformers
+
+    config = transformers.RwkvConfig(
+        vocab_size=len(CHARACTERS), hidden_size=32, attention_hidden_size=32, num_hidden_layers=8, context_length=64
+    )
+    folder = write_tiny_model(tmp_path / "base", architecture=config)
+    policy = Policy.load(ModelConfig(source=str(folder), method="full"), HardwareConfig(device="cpu"), TrainConfig())
+    policy.logprobs(some_rows(), 1.0)
+    policy.save(tmp_path / "policy")
+    before, after = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "policy"))
+    assert all(torch.equal(before[name], weight) for name, weight in after.items())
 
 
 def test_the_base_is_there_while_the_adapter_is_off(tiny_model: Path) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.ttrl_engine.test_trainer import small_config
+from tests.ttrl_engine.test_trainer import small_config, train
+from ttrl_engine.checkpoint import list_checkpoints, load_state
+from ttrl_engine.events import StepFinished
 from ttrl_engine.ranks import Ranks
 
 # Waiting for one another, ranks of the same share would spin on the cores that the others need.
@@ -74,9 +76,13 @@ def of_kind(events: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]
     return [event for event in events if event["kind"] == kind]
 
 
-def wait_for(folder: Path, kind: str, timeout_s: float = 90.0) -> None:
+def wait_for(folder: Path, kind: str) -> None:
+    wait_until(lambda: bool(of_kind(told(folder), kind)), folder)
+
+
+def wait_until(holds: Callable[[], bool], folder: Path, timeout_s: float = 90.0) -> None:
     end_s = time.monotonic() + timeout_s
-    while not of_kind(told(folder), kind):
+    while not holds():
         assert time.monotonic() < end_s, (folder / "log.txt").read_text()
         time.sleep(0.02)
 
@@ -97,8 +103,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str
     return folder, run(folder, **{"hardware.gpus": 1})
 
 
-def assert_same(alone: tuple[Path, list[dict[str, Any]]], folder: Path, events: list[dict[str, Any]]) -> None:
-    one, two = weights(alone[0]), weights(folder)
+def assert_same_weights(one_rank: Path, folder: Path) -> None:
+    one, two = weights(one_rank), weights(folder)
     assert one.keys() == two.keys()
     # Adam divides by the gradient's own size, so what rounding leaves of a gradient near 0 moves a weight by up to a
     # learning rate; another split into micro-batches on one rank does the same.
@@ -107,6 +113,10 @@ def assert_same(alone: tuple[Path, list[dict[str, Any]]], folder: Path, events: 
         for parts in ([one[name] - two[name] for name in one], list(one.values()))
     )
     assert float(difference / size) <= 1e-6
+
+
+def assert_same(alone: tuple[Path, list[dict[str, Any]]], folder: Path, events: list[dict[str, Any]]) -> None:
+    assert_same_weights(alone[0], folder)
     for kind in ("step_finished", "evaluation_finished"):
         expected = {(event["step"], event.get("split")): event for event in of_kind(alone[1], kind)}
         for event in of_kind(events, kind):
@@ -160,6 +170,58 @@ def test_when_one_rank_is_killed_the_others_end_within_seconds(tmp_path: Path, l
     assert time.monotonic() - began_s < 10.0
     assert not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in both)
     assert "ended by signal 9" in (tmp_path / "log.txt").read_text()
+
+
+# One micro-batch per rollout, and each of many rollouts in it, so that a signal comes before the update ends.
+SLOW_UPDATE: dict[str, Any] = {
+    "train.problems_per_step": 2,
+    "train.max_steps": 2,
+    "train.updates_per_step": 1,
+    "train.tokens_per_batch": 64,
+    "train.kl_coef": 0.001,
+    "vote.num_votes": 24,
+    "vote.num_trained": 24,
+    "vote.max_new_tokens": 64,
+    "checkpoint.every_steps": 1,
+    "data.held_out_share": 0.0,
+    "evaluate.max_problems": 1,
+}
+
+
+def test_killed_then_stopped_in_the_update_a_run_of_two_ranks_ends_as_if_undisturbed(tmp_path: Path) -> None:
+    folder = tmp_path / "disturbed"
+    process = start(folder, **SLOW_UPDATE)
+    # The last thing before an update.
+    wait_until(lambda: (folder / "rollouts" / "step-000002.safetensors").exists(), folder)
+    both = ranks_of(process)
+    both[1].kill()
+    assert process.wait(20) == 128 + signal.SIGKILL
+    assert psutil.wait_procs(both, timeout=5)[1] == []
+    assert_in_second_update(folder)
+
+    process = start(folder, **SLOW_UPDATE)
+    wait_until(lambda: any("not sampled again" in event["message"] for event in of_kind(told(folder), "noted")), folder)
+    both = ranks_of(process)
+    for rank in both:
+        # As torchrun would, but at once.
+        rank.terminate()
+    assert process.wait(20) == 0
+    assert psutil.wait_procs(both, timeout=5)[1] == []
+    assert told(folder)[-1]["ending"] == "stopped", (folder / "log.txt").read_text()
+    assert_in_second_update(folder)
+
+    config = small_config(**{**CHANGES, **SLOW_UPDATE, "hardware.gpus": 1})
+    resumed = [event.step for event in train(folder, config) if isinstance(event, StepFinished)]
+    assert resumed == [2]
+    train(tmp_path / "whole", config)
+    assert_same_weights(tmp_path / "whole", folder)
+
+
+def assert_in_second_update(folder: Path) -> None:
+    """What has ended did so within the update of the second step, and left a whole checkpoint of the first."""
+    assert 2 not in [event["step"] for event in of_kind(told(folder), "step_finished")], "the update was over already"
+    [(step, checkpoint)] = list_checkpoints(folder)
+    assert load_state(checkpoint).step == step == 1
 
 
 def test_ranks_do_not_outlive_the_process_that_started_them(tmp_path: Path) -> None:

@@ -22,19 +22,45 @@ ROLLOUTS = [
     [Rollout((5, 7, 1), (-0.25, -1.5, -3.000000238418579), "stop"), Rollout((), (), "dropped")],
     [Rollout((9,), (-0.0,), "length")],
 ]
-CHANGES: dict[str, Any] = {"evaluate.every_steps": 0, "checkpoint.every_steps": 2, "train.max_steps": 4}
+CHANGES: dict[str, Any] = {
+    "evaluate.every_steps": 0,
+    "checkpoint.every_steps": 2,
+    "train.max_steps": 4,
+    # Several micro-batches per update: every row is in it, and alone.
+    "train.tokens_per_batch": 64,
+    "train.kl_coef": 0.001,
+}
+# Kills itself in the update of step 4: as it begins, with a part of its gradient made, or with the weights moved and
+# nothing of it saved.
 KILLED_IN_UPDATE = """
 import os, signal, sys
 from pathlib import Path
 from tests.ttrl_engine.test_rollout_files import CHANGES
 from tests.ttrl_engine.test_trainer import small_config
 from ttrl_engine.events import Progressed
+from ttrl_engine.policy import Policy
 from ttrl_engine.problems import load_problem_set
 from ttrl_engine.trainer import run
+folder, moment, calls = Path(sys.argv[1]), sys.argv[2], {"_accumulate": 0, "shift": 0}
+updating = False
 def emit(event):
-    if isinstance(event, Progressed) and (event.step, event.phase) == (4, "updating"):
+    global updating
+    updating = isinstance(event, Progressed) and (event.step, event.phase) == (4, "updating")
+    if updating and moment == "begun":
         os.kill(os.getpid(), signal.SIGKILL)
-run(small_config(**CHANGES), Path(sys.argv[1]), load_problem_set("bundled:sums"), {}, emit)
+def watch(name, fatal):
+    real = getattr(Policy, name)
+    def watched(self, *rest):
+        calls[name] += updating
+        if updating and calls[name] == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, *rest)
+    setattr(Policy, name, watched)
+if moment == "half made":
+    watch("_accumulate", 5)
+if moment == "moved":
+    watch("shift", 1)
+run(small_config(**CHANGES), folder, load_problem_set("bundled:sums"), {}, emit)
 """
 
 
@@ -77,17 +103,20 @@ def test_only_steps_that_a_checkpoint_has_passed_are_forgotten(tmp_path: Path) -
     assert left == ["step-000001.jsonl.gz", "step-000003.safetensors"]
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kill_in_update(folder: Path, moment: str) -> Path:
     """A run that was killed in the update of step 4, two steps after its last checkpoint."""
-    folder = tmp_path_factory.mktemp("killed")
     child = subprocess.run(
-        [sys.executable, "-c", KILLED_IN_UPDATE, str(folder)],
+        [sys.executable, "-c", KILLED_IN_UPDATE, str(folder), moment],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
     )
     assert child.returncode == -signal.SIGKILL
     return folder
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return kill_in_update(tmp_path_factory.mktemp("killed"), "half made")
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +160,17 @@ def test_after_a_kill_in_the_update_nothing_is_sampled_again(
     notes = [e.message for e in events if isinstance(e, Noted)]
     assert sum("not sampled again" in note for note in notes) == 1
     assert list((tmp_path / "rollouts").glob("*.safetensors")) == []
+
+
+@pytest.mark.parametrize("moment", ["begun", "moved"])
+def test_whenever_in_the_update_it_is_killed_a_run_ends_bit_for_bit_the_same(
+    moment: str, whole: tuple[Path, list[Event]], tmp_path: Path
+) -> None:
+    kill_in_update(tmp_path, moment)
+    events = train(tmp_path, small_config(**CHANGES))
+    assert [e.step for e in events if isinstance(e, StepFinished)] == [3, 4]
+    assert set(facts(events)) <= set(facts(whole[1]))
+    assert_same_weights(tmp_path, whole[0])
 
 
 def test_damaged_rollouts_are_sampled_again_with_a_note(

@@ -57,6 +57,56 @@ def test_each_collapse_fires_its_alarm_once_and_again_only_after_it_cleared(alar
     assert watch(Safeguards(off), steps) == []
 
 
+AGREED = {"consensus": 0.9, "flip_share": 0.0}
+FIRST_POLL = {"held_out_consensus": 0.5, "held_out_label_variety": 0.9}
+
+
+def consents(now: dict[str, float], poll: dict[str, float], config: SafeguardConfig | None = None) -> list[str]:
+    """What a poll after step 9 raises in a run whose consensus was 0.4 at first; twice, for it must fire once."""
+    guards = Safeguards(config or SafeguardConfig())
+    assert guards.observe_held_out(0, FIRST_POLL) == []
+    watch(guards, [{"consensus": 0.4, "flip_share": 0.3}] * 5 + [now] * 4)
+    fired = guards.observe_held_out(9, {**FIRST_POLL, **poll})
+    assert guards.observe_held_out(9, {**FIRST_POLL, **poll}) == []
+    again = Safeguards.from_state(config or SafeguardConfig(), json.loads(json.dumps(guards.state())))
+    assert again.observe_held_out(12, {**FIRST_POLL, **poll}) == [], "an alarm that stays on is raised once"
+    return [alarm.alarm for alarm in fired]
+
+
+def test_agreement_that_held_out_problems_do_not_share_is_false_consensus():
+    assert consents(AGREED, {"held_out_consensus": 0.55}) == ["false_consensus"]
+    assert consents(AGREED, {"held_out_consensus": 0.9, "held_out_label_variety": 0.4}) == ["false_consensus"]
+
+
+@pytest.mark.parametrize(
+    ("now", "poll"),
+    [
+        (AGREED, {"held_out_consensus": 0.8}),
+        ({**AGREED, "flip_share": 0.1}, {"held_out_consensus": 0.5}),
+        ({**AGREED, "consensus": 0.65}, {"held_out_consensus": 0.2}),
+        (AGREED, {"held_out_consensus": 0.95, "held_out_label_variety": 0.7}),
+    ],
+    ids=["held-out problems follow", "labels still change", "consensus has hardly risen", "labels keep their variety"],
+)
+def test_no_false_consensus_where(now, poll):
+    assert consents(now, poll) == []
+
+
+def test_false_consensus_switched_off_or_without_polls_is_silent():
+    assert consents(AGREED, {"held_out_consensus": 0.2}, SafeguardConfig(false_consensus=None)) == []
+    guards = Safeguards(SafeguardConfig())
+    watch(guards, [{"consensus": 0.4, "flip_share": 0.3}] * 5 + [AGREED] * 4)
+    assert guards.observe_held_out(9, {}) == []
+
+
+def test_false_consensus_is_raised_again_after_it_cleared():
+    guards = Safeguards(SafeguardConfig())
+    guards.observe_held_out(0, FIRST_POLL)
+    watch(guards, [{"consensus": 0.4, "flip_share": 0.3}] * 5 + [AGREED] * 4)
+    polls = [(9, 0.5), (12, 0.9), (15, 0.5)]
+    assert [len(guards.observe_held_out(step, {"held_out_consensus": value})) for step, value in polls] == [1, 0, 1]
+
+
 def test_an_alarm_says_what_was_seen():
     guards = Safeguards(SafeguardConfig())
     watch(guards, [{}] * 5)

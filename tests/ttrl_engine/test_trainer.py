@@ -14,7 +14,17 @@ from safetensors.torch import load_file
 
 from ttrl_engine.config import RunConfig, parse_config
 from ttrl_engine.errors import ConfigError, RunError
-from ttrl_engine.events import ElectionHeld, Ending, EvaluationFinished, Event, Noted, RunStarted, Split, StepFinished
+from ttrl_engine.events import (
+    ElectionHeld,
+    Ending,
+    EvaluationFinished,
+    Event,
+    HeldOutPolled,
+    Noted,
+    RunStarted,
+    Split,
+    StepFinished,
+)
 from ttrl_engine.problems import ProblemSet, load_problem_set
 from ttrl_engine.trainer import run
 
@@ -40,7 +50,7 @@ def facts(events: list[Event]) -> list[str]:
     rows = []
     for event in events:
         data = event.as_dict()
-        if data["kind"] in ("step_finished", "election_held", "evaluation_finished"):
+        if data["kind"] in ("step_finished", "election_held", "evaluation_finished", "held_out_polled"):
             data.pop("seconds", None)
             data.pop("from_cache", None)
             data["metrics"] = {k: v for k, v in data.get("metrics", {}).items() if k not in WALL_CLOCK}
@@ -163,9 +173,15 @@ def test_no_reference_answer_reaches_a_weight(whole_run: tuple[Path, list[Event]
     assert any(e.metrics["label_accuracy"] > 0.0 for e in right)
 
 
-def test_without_references_nothing_is_claimed(tmp_path: Path) -> None:
+def test_without_references_nothing_is_claimed_and_held_out_problems_are_polled_alike(
+    whole_run: tuple[Path, list[Event]], tmp_path: Path
+) -> None:
     unlabelled = dataclasses.replace(load_problem_set("bundled:sums"), references={})
     events = train(tmp_path, small_config(**{"train.max_steps": 1}), unlabelled)
+    base, *later = [e for e in events if isinstance(e, HeldOutPolled)]
+    assert base.metrics == next(e for e in whole_run[1] if isinstance(e, HeldOutPolled)).metrics
+    assert set(base.metrics) == {"held_out_consensus", "held_out_num_classes", "held_out_answer_entropy"}
+    assert [poll.step for poll in later] == [1]
     assert not [e for e in events if isinstance(e, EvaluationFinished)]
     [step] = [e for e in events if isinstance(e, StepFinished)]
     assert "label_accuracy" not in step.metrics

@@ -15,7 +15,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,12 @@ class ScriptedEngine:
         emit(finished)
         return finished
 
+    def roll_back(self, folder: Path, emit: Emit) -> RunFinished:
+        step = max(int(path.name) for path in (folder / "checkpoints").iterdir()) - 1
+        finished = RunFinished(Ending.ALARM, step, str(folder / "policy"))
+        emit(finished)
+        return finished
+
     def inspect(
         self,
         config: RunConfig,
@@ -117,13 +123,43 @@ class ScriptedEngine:
         seed: int,
         on_progress: Callable[[int, int], None],
         should_stop: Callable[[], bool],
+        on_side: Callable[[str, dict[str, Any]], None],
     ) -> Mapping[str, Any]:
         for done in range(1, 2 * num_samples + 1):
+            while "wait" in problem.prompt and not should_stop():
+                on_side("base", {"growing": [{"text": "so far", "length": 2, "ended": False}]})
+                time.sleep(0.05)
             if should_stop():
                 raise StopRequested
             time.sleep(0.01)
             on_progress(done, 2 * num_samples)
         return {"base": {"label": "1"}, "adapted": {"label": "2"}, "problem": problem.prompt, "weights": weights.name}
+
+    def answer_all(
+        self,
+        weights: Path,
+        config: RunConfig,
+        problems: Sequence[Problem],
+        num_samples: int,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+        emit: Callable[[str, str, dict[str, Any]], None],
+        known: Collection[tuple[str, str]],
+        on_progress: Callable[[int, int], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        for name in ("base", "adapted"):
+            for problem in problems:
+                if (name, problem.id) in known:
+                    continue
+                answer = {"text": f"{name} {seed}", "answer": "1", "length": 3, "finish": "stop", "reason": None}
+                emit(name, problem.id, {"answers": [answer], "classes": [], "label": "1", "consensus": 1.0})
+                on_progress(1, 2)
+                # Killed in the middle, once: what was written by then is not asked again.
+                if problem.id == "p1" and name == "adapted" and not (weights / "killed").exists():
+                    (weights / "killed").touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def save(emit: Emit, checkpoints: Path, step: int) -> None:

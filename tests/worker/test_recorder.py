@@ -13,6 +13,7 @@ from ttrl_engine.events import (
     AlarmRaised,
     CheckpointSaved,
     Event,
+    HeldOutPolled,
     Noted,
     Phase,
     ProblemScore,
@@ -53,6 +54,18 @@ def test_a_job_runs_once_its_model_is_loaded(store: Store, run_id, claim):
     assert run is not None
     assert (run.state, run.total_steps, run.num_adapt, run.threads) == (JobState.RUNNING, 20, 4, 2)
     assert [note.message for note in store.notes(run_id)] == ["One prompt is too long."]
+
+
+def test_what_held_out_problems_say_without_references_is_a_metric_of_its_step(store: Store, run_id, claim):
+    with Recorder(store, claim, run_id) as recorder:
+        recorder.emit(_started())
+        recorder.emit(evaluation(0))
+        recorder.emit(HeldOutPolled(0, 12, 4, {"held_out_consensus": 0.5, "held_out_label_variety": math.nan}))
+        recorder.emit(HeldOutPolled(6, 12, 4, {"held_out_consensus": 0.75}, 2.0))
+    series = store.metric_series(run_id, ["held_out_consensus", "held_out_label_variety", "seconds.evaluating"])
+    assert [(step, mean) for step, mean, _, _ in series["held_out_consensus"]] == [(0, 0.5), (6, 0.75)]
+    assert [(step, mean) for step, mean, _, _ in series["held_out_label_variety"]] == [(0, None)]
+    assert [(step, mean) for step, mean, _, _ in series["seconds.evaluating"]] == [(0, 1.5), (6, 2.0)]
 
 
 def test_every_event_has_its_rows(store: Store, run_id, claim):
@@ -106,6 +119,19 @@ def test_only_the_newest_progress_is_written(store: Store, run_id, claim):
     run = store.run(run_id)
     assert run is not None
     assert run.phase_done == 4999
+
+
+def test_progress_within_a_phase_is_no_change_of_the_run(store: Store, run_id, claim):
+    with Recorder(store, claim, run_id) as recorder:
+        recorder.emit(_started())
+        recorder.flush()
+        changes, progress = store.change_token(run_id), store.progress_token(run_id)
+        recorder.emit(Progressed(1, Phase.SAMPLING, 3, 8))
+        recorder.flush()
+        assert (store.change_token(run_id), store.progress_token(run_id)) == (changes, progress + 1)
+        emit_step(recorder.emit, 1, 20)
+        recorder.flush()
+    assert store.change_token(run_id) != changes
 
 
 def test_rows_are_on_disk_before_the_checkpoint_that_holds_their_step(store: Store, run_id, claim):

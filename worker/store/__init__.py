@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from worker.folders import DATABASE, make_data_folder
+from worker.store.blind import BlindSessions
 from worker.store.comparisons import Comparisons
 from worker.store.deliveries import Deliveries
 from worker.store.elections import Elections
@@ -36,6 +37,7 @@ class Store(
     Evaluations,
     Journal,
     Comparisons,
+    BlindSessions,
     Exports,
     Deliveries,
     Tables,

