@@ -75,11 +75,12 @@ up: $(RUNTIME)
 doctor: $(RUNTIME)
 	@$(BIN)/ttrl-studio doctor
 
-test: $(DEV)
-	@$(BIN)/python -m pytest
+# Two at a time, one thread each; tests in a browser wait for each other's pages, so they go one by one.
+test: test-fast
+	@$(BIN)/python -m pytest -m e2e
 
 test-fast: $(DEV)
-	@$(BIN)/python -m pytest -m "not e2e"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not e2e" -n 2 --dist loadfile
 
 # vLLM's sampler against a CPU build of vLLM that others publish: an environment of its own, for this test alone.
 test-vllm: $(VENV)-vllm/.installed

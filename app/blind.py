@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from app.flips import problems_of
 from ttrl_engine.stats import mcnemar_exact, wilson_interval
 from worker.rows import BlindSessionRow, BlindVoteRow, ComparisonRow, ProblemRow
 from worker.store import Store
@@ -81,14 +80,15 @@ def _items(store: Store, row: BlindSessionRow, comparison: ComparisonRow) -> tup
     drawn = random.Random(row.seed)
     names = drawn.sample(comparison.problem_ids, len(comparison.problem_ids))
     lefts: list[Side] = [drawn.choice(SIDES) for _ in names]
-    problems = problems_of(store, comparison.set_id, names)
+    problems = store.problems_of(comparison.set_id, names)
+    first = store.first_answers(comparison.id)
     found = []
     num_same = 0
     for name, left in zip(names, lefts, strict=True):
-        sides = store.compared_answers(comparison.id, name)
-        if len(sides) < len(SIDES) or name not in problems:
+        known = first.get(name, {})
+        if len(known) < len(SIDES) or name not in problems:
             continue
-        answers: dict[Side, Mapping[str, Any]] = {side: sides[side]["answers"][0] for side in SIDES}
+        answers: dict[Side, Mapping[str, Any]] = {side: known[side] for side in SIDES}
         if answers["base"]["text"].strip() == answers["adapted"]["text"].strip():
             num_same += 1
             continue

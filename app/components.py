@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -72,6 +74,30 @@ def tick(timer: Any, handler: Callable[..., Any], inputs: Any = None, outputs: A
         concurrency_limit=8,
         trigger_mode="once",
     )
+
+
+@dataclass
+class Clicks:
+    """How often this visitor acted, changed in place: a refresh that a click overtook is dropped, for it would draw
+    what was there before the click. Keep it in a State that is an input alone."""
+
+    num: int = 0
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        """Around what a click does. It counts at both ends, for a refresh may also begin in between."""
+        self.num += 1
+        try:
+            yield
+        finally:
+            self.num += 1
+
+
+def unless_clicked(clicks: Clicks, draw: Callable[[], list[Any]]) -> list[Any]:
+    """What a refresh draws; all of it is skipped where a click came meanwhile."""
+    before = clicks.num
+    values = draw()
+    return values if clicks.num == before else [gr.skip()] * len(values)
 
 
 def query_int(request: gr.Request, name: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
@@ -89,7 +89,7 @@ def flips(
         return []
     before = {score.problem_id: score for score in store.scores(run_id, 0, series.split, series.problem_set)}
     scores = store.scores(run_id, after, series.split, series.problem_set)
-    problems = problems_of(store, set_id, [score.problem_id for score in scores])
+    problems = store.problems_of(set_id, [score.problem_id for score in scores])
     rule_json = rule.model_dump_json()
     found = [
         _flip(rule_json, score.problem_id, problems, _scored(before[score.problem_id]), _scored(score))
@@ -106,7 +106,7 @@ def compared_flips(store: Store, comparison: ComparisonRow, rule: AnswerConfig) 
     for side in store.compared_sides(comparison.id):
         sides.setdefault(side.problem_id, {})[side.side] = side
     both = {name: found for name, found in sides.items() if len(found) == 2}
-    problems = problems_of(store, comparison.set_id, both)
+    problems = store.problems_of(comparison.set_id, both)
     rule_json = rule.model_dump_json()
     found = []
     for name, pair in both.items():
@@ -114,17 +114,6 @@ def compared_flips(store: Store, comparison: ComparisonRow, rule: AnswerConfig) 
         base, adapted = (_answered(rule_json, pair[side], problem) for side in ("base", "adapted"))
         found.append(_flip(rule_json, name, problems, base, adapted))
     return sorted(found, key=lambda flip: (flip.same, flip.problem.idx if flip.problem else 0))
-
-
-def problems_of(store: Store, set_id: str | None, problem_ids: Iterable[str]) -> dict[str, ProblemRow]:
-    """Problems of a stored set by id."""
-    wanted = set(problem_ids)
-    head = store.problem_set(set_id) if set_id else None
-    if head is None or not wanted:
-        return {}
-    return {
-        row.problem_id: row for row in store.problems_page(head.id, 0, head.num_problems) if row.problem_id in wanted
-    }
 
 
 def _scored(score: ScoreRow) -> Said:

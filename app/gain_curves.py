@@ -58,7 +58,8 @@ def gain_sentence(curve: GainCurve) -> str:
         words.append(f"A/A noise of the base: {points(curve.noise).replace('+', '±')} in 95 % of cases")
     if curve.control:
         lot = curve.control[-1]
-        words.append(f"rewards by lot (run {curve.control_id}): {gain_words(lot)} at step {lot.step}")
+        gain = f"{gain_words(lot)} at step {lot.step}, {sample_size(lot)}"
+        words.append(f"rewards by lot (run {curve.control_id}): {gain}")
     else:
         words.append("rewards by lot: unknown, no control was run")
     return "; ".join(words) + "."

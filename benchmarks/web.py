@@ -34,7 +34,11 @@ def serving(data_dir: Path) -> Iterator[tuple[str, int]]:
         yield url, web.pid
     finally:
         web.send_signal(signal.SIGTERM)
-        web.wait(30)
+        try:
+            web.wait(30)
+        except subprocess.TimeoutExpired:
+            web.kill()
+            web.wait()
 
 
 def _wait(url: str, web: subprocess.Popen[bytes], log: Path) -> None:

@@ -8,11 +8,13 @@ states, the rest is the policy in the format that transformers and peft read.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import random
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,11 +76,19 @@ def save_checkpoint(folder: Path, policy: Policy, state: RunState, keep: int) ->
             f"The checkpoint of step {state.step} could not be written: {failure.strerror}. Free some disk space and "
             "resume; the checkpoints before it are whole."
         ) from failure
-    spared = None if state.healthy else healthy_checkpoint(folder)
+    _prune(folder, state, keep)
+    return target
+
+
+def _prune(folder: Path, state: RunState, keep: int) -> None:
+    try:
+        spared = None if state.healthy else healthy_checkpoint(folder)
+    except RunError:
+        # An older one is damaged. Which to spare is not known, and the run must not end over it.
+        return
     for found in list_checkpoints(folder)[:-keep]:
         if found != spared:
             shutil.rmtree(found[1], ignore_errors=True)
-    return target
 
 
 def healthy_checkpoint(folder: Path) -> tuple[int, Path] | None:
@@ -96,19 +106,40 @@ def keep_healthy(folder: Path) -> tuple[int, Path] | None:
     if found is None:
         return None
     step, checkpoint = found
+
+    def copy(beside: Path) -> None:
+        shutil.copytree(checkpoint, beside, ignore=shutil.ignore_patterns("state.json", "optimizer.pt"))
+
+    return step, publish(folder, copy, f"The weights of step {step}", "roll back again; the checkpoint itself is whole")
+
+
+def publish(folder: Path, write: Callable[[Path], None], what: str, then: str) -> Path:
+    """Make what `write` leaves in the folder that it is given the run's `policy/`: complete, or not at all. Returns it.
+
+    Raises RunError where the disk does not take it; it says `what` was lost and what to do `then`.
+    """
     target, beside = folder / "policy", folder / ".policy"
     try:
         shutil.rmtree(beside, ignore_errors=True)
-        shutil.copytree(checkpoint, beside, ignore=shutil.ignore_patterns("state.json", "optimizer.pt"))
+        write(beside)
+        weights = list(beside.glob("*.safetensors"))
+        if not weights or any(file.stat().st_size == 0 for file in weights):
+            raise OSError(errno.EIO, "a file of them is empty or missing")
         shutil.rmtree(target, ignore_errors=True)
         beside.replace(target)
     except OSError as failure:
         shutil.rmtree(beside, ignore_errors=True)
         raise RunError(
-            f"The weights of step {step} could not be written: {failure.strerror}. Free some disk space and roll back "
-            "again; the checkpoint itself is whole."
+            f"{what} could not be written: {_reason(failure)}. Free some disk space and {then}."
         ) from failure
-    return step, target
+    return target
+
+
+def _reason(failure: OSError) -> str:
+    """What the system said. Of a tree shutil has one text per file: "[Errno 28] No space left on device: 'path'"."""
+    if isinstance(failure, shutil.Error):
+        return str(failure.args[0][0][2]).partition(":")[0].rpartition("] ")[2]
+    return str(failure.strerror)
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:

@@ -110,8 +110,9 @@ def answer_all(
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """`answer_both` for many problems, each with the answers it would get alone. `emit` is given the name of the side,
-    the problem's id and the side, batch by batch; pairs of name and id in `known` are not asked again.
+    """`answer_both` for many problems, each with the answers it would get alone, up to rounding. `emit` is given the
+    name of the side, the problem's id and the side, batch by batch; pairs of name and id in `known` are not asked
+    again.
 
     Raises RunError if the weights are gone, StopRequested if stopped.
     """

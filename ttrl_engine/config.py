@@ -435,7 +435,7 @@ class SafeguardConfig(Section):
     false_consensus: Share | None = Field(
         0.3,
         title="False consensus",
-        description="Fires when consensus on the trained problems has risen so much and their labels have stopped changing, while agreement on held-out problems stays so much below, or half of the variety of their labels is lost.",
+        description="Fires when consensus on the trained problems has risen so much and their labels have stopped changing, while agreement on held-out problems has risen less, by so much, or half of the variety of their labels is lost.",
     )
     entropy_floor: Share | None = Field(
         0.02,

@@ -134,12 +134,12 @@ def _deviation(decoder: Decoder, model: PreTrainedModel, pads: bool) -> float:
     decoder.move(on_device([3]), on_device([1]), 3)
     rows = [(0, 0), (1, 3), (1, 2)]
     found = decoder.step(on_device([tokens[1][row] for _, row in rows]))
-    worst = 0.0
+    gaps = []
     for logits, (prompt, row) in zip(found, rows, strict=True):
         whole = [*prompts[prompt], tokens[0][row], tokens[1][row]]
         expected = _logits(model, whole)[-1]
-        worst = max(worst, float((logits - expected).abs().max() / expected.std()))
-    return worst if worst == worst else float("inf")
+        gaps.append((logits - expected).abs().max() / _spread(expected))
+    return _worst(gaps)
 
 
 def _deviation_of_generate(model: PreTrainedModel) -> float:
@@ -151,14 +151,24 @@ def _deviation_of_generate(model: PreTrainedModel) -> float:
     parts = [Part(number, request, 0, 2) for number, request in enumerate(requests)]
     wave = Wave(parts, uniforms(requests, params.max_new_tokens), params, model.device, set())
     rollouts = generate(model, wave, NO_WATCHER, lambda _: None, lambda: False)
-    worst = 0.0
+    gaps = []
     for (part, _), rollout in zip(wave.owners, rollouts, strict=True):
         prompt = part.request.prompt_ids
         expected = _logits(model, [*prompt, *rollout.tokens])[len(prompt) - 1 : -1]
         chosen = expected.log_softmax(-1).gather(1, torch.tensor(rollout.tokens, device=model.device)[:, None])[:, 0]
         drawn = torch.tensor(rollout.logprobs, device=model.device)
-        worst = max(worst, float(((drawn - chosen).abs() / expected.std(dim=-1)).max()))
-    return worst if worst == worst else float("inf")
+        gaps.append(((drawn - chosen).abs() / _spread(expected)).max())
+    return _worst(gaps)
+
+
+def _spread(logits: Tensor) -> Tensor:
+    """(...) of (..., vocabulary) logits. Above 0, so that logits that are all alike are found equal to themselves."""
+    return logits.std(dim=-1).clamp(min=torch.finfo(logits.dtype).tiny)
+
+
+def _worst(gaps: list[Tensor]) -> float:
+    """The largest of numbers; infinite where one is not a number, which `max` over floats would pass over."""
+    return float(torch.stack(gaps).max().nan_to_num(torch.inf))
 
 
 def _logits(model: PreTrainedModel, ids: list[int]) -> Tensor:

@@ -55,6 +55,10 @@ class Decoder(Protocol):
         """Copy rows `sources` into rows `holes`, then keep the first `rows`."""
         ...
 
+    def forget(self) -> None:
+        """Let go of what the rows held, unless the next batch needs it where it is."""
+        ...
+
 
 class PlainDecoder:
     """Any causal LM whose cache `RowCache` can hold, on any device. Raises UnservableCacheError for another."""
@@ -112,6 +116,11 @@ class PlainDecoder:
         if self.mask is not None and self.positions is not None:
             self.mask[holes], self.positions[holes] = self.mask[sources], self.positions[sources]
             self.mask, self.positions = self.mask[:rows], self.positions[:rows]
+
+    def forget(self) -> None:
+        """See `Decoder.forget`."""
+        self.cache = RowCache(self.model.config)
+        self.mask = self.positions = None
 
     def _forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor | None, **more: Any) -> Tensor:
         options = {**self.options, **more}

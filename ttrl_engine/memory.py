@@ -187,24 +187,15 @@ def read_shape(folder: Path) -> ModelShape:
 def estimate(shape: ModelShape, config: RunConfig, device: Device, gpu: int | None = None) -> Estimate:
     """The memory of a run on one device. On a GPU `hardware.sampler: auto` counts as vLLM, the larger of the two: with
     what is left for it of a GPU of `gpu` bytes, or, where that is not known, with all that it could use."""
-    trained = [Part("process", PROCESS[device], "always"), *_weights(shape, config, device)]
     engine: list[Part] = []
     split = None
-    if _vllm(config, device):
-        engine = [*_engine(shape, config)]
+    if not _vllm(config, device):
+        parts = _trainer(shape, config, device, _sampling(shape, config, device))
+    else:
+        parts, engine = _trainer(shape, config, device), [*_engine(shape, config)]
         if gpu is not None:
             split = _split(shape, config, gpu)
             engine = [*_within(engine, split)]
-    else:
-        trained += _sampling(shape, config, device)
-    parts = [*trained, *_updating(shape, config, device)]
-    held = FRAGMENTATION[device]
-    if device == "cpu" and config.model.method == "lora" and not _folds(shape, config, device):
-        held = ADAPTER_FRAGMENTATION
-    parts += [
-        Part("fragmentation", int((held - 1.0) * sum(part.bytes for part in parts[1:] if part.when == when)), when)
-        for when in ("always", "sampling", "updating")
-    ]
     return Estimate(shape, config, device, tuple(part for part in [*parts, *engine] if part.bytes), gpu, split)
 
 
@@ -268,6 +259,19 @@ def head_bytes(shape: ModelShape, tokens: int) -> int:
     return 12 * min(tokens * shape.vocabulary, HEAD_CHUNK)
 
 
+def _trainer(shape: ModelShape, config: RunConfig, device: Device, beside: Iterable[Part] = ()) -> list[Part]:
+    """What the process holds but for vLLM, `beside` included, and what its allocator holds above that."""
+    own = [*_weights(shape, config, device), *beside, *_updating(shape, config, device)]
+    held = FRAGMENTATION[device]
+    if device == "cpu" and config.model.method == "lora" and not _folds(shape, config, device):
+        held = ADAPTER_FRAGMENTATION
+    fragments = [
+        Part("fragmentation", int((held - 1.0) * sum(part.bytes for part in own if part.when == when)), when)
+        for when in ("always", "sampling", "updating")
+    ]
+    return [Part("process", PROCESS[device], "always"), *own, *fragments]
+
+
 def _weights(shape: ModelShape, config: RunConfig, device: Device) -> Iterator[Part]:
     model, train = config.model, config.train
     total = shape.parameters
@@ -309,11 +313,11 @@ def _engine(shape: ModelShape, config: RunConfig) -> Iterator[Part]:
 
 
 def _split(shape: ModelShape, config: RunConfig, gpu: int) -> Split:
-    trainer = estimate(shape, config.with_changes(**{"hardware.sampler": "torch"}), "cuda")
+    trainer = _trainer(shape, config, "cuda")
     parts = {part.name: part.bytes for part in _engine(shape, config)}
     cache = parts.pop("key-value cache")
-    resident = trainer.during("always")
-    peak = resident + trainer.during("updating")
+    resident = sum(part.bytes for part in trainer if part.when == "always")
+    peak = resident + sum(part.bytes for part in trainer if part.when == "updating")
     return split_gpu(gpu, resident, peak, sum(parts.values()), cache, cache // _rows(config))
 
 

@@ -6,6 +6,7 @@ still dropped as they end.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-# Numbers that the head may make in one pass, as it makes them for every position.
-HEAD_NUMBERS = 1 << 25
 MAX_POSITIONS = 1 << 14
+# Numbers that the head may make in one pass, where it makes them for every position. One row may make more.
+HEAD_NUMBERS = 1 << 25
 
 
 class RereadingDecoder:
@@ -23,8 +24,13 @@ class RereadingDecoder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        embeddings: Any = model.get_input_embeddings()
-        self.positions = min(MAX_POSITIONS, HEAD_NUMBERS // int(embeddings.num_embeddings))
+        self.options: dict[str, Any] = {"use_cache": False}
+        self.positions = MAX_POSITIONS
+        if "logits_to_keep" in inspect.signature(model.forward).parameters:
+            self.options["logits_to_keep"] = 1
+        else:
+            embeddings: Any = model.get_input_embeddings()
+            self.positions = min(MAX_POSITIONS, HEAD_NUMBERS // int(embeddings.num_embeddings))
         self.ids = torch.zeros(0, 0, dtype=torch.long, device=model.device)
 
     def start(self, prompts: Sequence[Sequence[int]], sources: Tensor, room: int) -> Tensor:  # noqa: ARG002  # no cache
@@ -43,6 +49,10 @@ class RereadingDecoder:
         self.ids[holes] = self.ids[sources]
         self.ids = self.ids[:rows]
 
+    def forget(self) -> None:
+        """See `Decoder.forget`."""
+        self.ids = self.ids[:0]
+
     def _logits(self, ids: Tensor) -> Tensor:
         parts = torch.split(ids, max(1, self.positions // ids.shape[1]))
-        return torch.cat([self.model(input_ids=part, use_cache=False).logits[:, -1].float() for part in parts])
+        return torch.cat([self.model(input_ids=part, **self.options).logits[:, -1].float() for part in parts])

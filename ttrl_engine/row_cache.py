@@ -61,7 +61,8 @@ class BufferedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     def set_apart(self, rows: int, room: int) -> tuple[Tensor, Tensor]:
         """Hand out the prompts' keys and values, and hold no token yet of so many rows."""
-        prompts = self.keys, self.values
+        # A product with a view would copy it at every token.
+        prompts = self.keys.contiguous(), self.values.contiguous()
         self._buffers = self._empty(rows, min(room, ROOM))
         self._show(rows, 0)
         return prompts

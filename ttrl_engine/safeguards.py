@@ -5,8 +5,9 @@ steps. Metrics that compare with references are refused: a run must behave the s
 
 False consensus is judged whenever the held-out problems were polled. All three must hold: consensus on the trained
 problems has risen by the limit; the labels of problems seen again have settled; and the held-out problems tell another
-story, as their own agreement stays the limit below that of the trained ones (labels learned by heart), or their labels
-have lost half of their variety (one answer for many problems). Variety within a problem says nothing here: it falls
+story, as their own agreement has risen less, by the limit (labels learned by heart), or their labels have lost half of
+their variety (one answer for many problems). Rises are compared, not levels, for votes and polls are not drawn at one
+temperature. Variety within a problem says nothing here: it falls
 where a run learns well, too. A majority that is wrong in one orderly way everywhere shows in references alone.
 """
 
@@ -240,13 +241,15 @@ class Safeguards:
             return
         risen = f"The trained problems agree on {now:.0%} of their answers, up from {start:.0%}, and keep their labels"
         held_out, variety = poll.get("held_out_consensus"), poll.get("held_out_label_variety")
-        first_variety = self._first_poll.get("held_out_label_variety")
-        if held_out is not None and now - held_out >= limit and now > held_out:
+        first, first_variety = (self._first_poll.get(f"held_out_{name}") for name in ("consensus", "label_variety"))
+        behind = None if held_out is None or first is None else (now - start) - (held_out - first)
+        if behind is not None and held_out is not None and behind >= limit and now > held_out:
             message = (
-                f"{risen}, but held-out problems agree on only {held_out:.0%}. The policy may be learning its labels "
-                "by heart, right or wrong. Check some labels by hand, and train on more problems or for fewer passes."
+                f"{risen}, but on held-out problems agreement has only gone from {first:.0%} to {held_out:.0%}. The "
+                "policy may be learning its labels by heart, right or wrong. Check some labels by hand, and train on "
+                "more problems or for fewer passes."
             )
-            yield Alarm("false_consensus", message, now - held_out, limit)
+            yield Alarm("false_consensus", message, behind, limit)
         elif variety is not None and first_variety and 1 - variety / first_variety >= _VARIETY_LOST:
             lost = 1 - variety / first_variety
             message = (

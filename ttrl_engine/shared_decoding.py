@@ -169,5 +169,11 @@ class SharedDecoder(PlainDecoder):
         if self.owners:
             self.prompts.rows = Rows.of(self.owners, len(self.prompts.layers[0][0]), self.positions.device)
 
+    def forget(self) -> None:
+        """See `Decoder.forget`."""
+        super().forget()
+        self.prompts = Prompts([], None, Rows(None, None))
+        self.owners = []
+
 
 AttentionInterface.register(NAME, shared_attention)

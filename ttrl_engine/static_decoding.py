@@ -117,6 +117,9 @@ class StaticDecoder:
                 states[holes, :, : self.length] = states[sources, :, : self.length]
         self.mask[holes], self.positions[holes] = self.mask[sources], self.positions[sources]
 
+    def forget(self) -> None:
+        """See `Decoder.forget`. Graphs point into the cache, so it stays."""
+
     def release(self) -> None:
         """Give back the cache and the graphs that point into it."""
         self.graphs.clear()

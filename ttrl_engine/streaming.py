@@ -30,8 +30,8 @@ OnGrowth: TypeAlias = Callable[[Sequence[Growing]], None]
 
 
 class StreamingSampler(TorchSampler):
-    """Tells `on_growth` about the first `most` rollouts of the only request, in the order of their index. What is
-    drawn does not depend on it."""
+    """Tells `on_growth` about the first `most` rollouts of the only request, in the order of their index; those that
+    wait for a later wave are missing until it begins. What is drawn does not depend on it."""
 
     def __init__(
         self, model: Callable[[], PreTrainedModel], cache_bytes: int, max_rows: int, on_growth: OnGrowth, most: int
@@ -39,6 +39,7 @@ class StreamingSampler(TorchSampler):
         super().__init__(model, cache_bytes, max_rows)
         self._on_growth = on_growth
         self._most = most
+        self._shown: dict[int, Growing] = {}
 
     def _run(
         self,
@@ -58,16 +59,17 @@ class StreamingSampler(TorchSampler):
             now_s = time.monotonic()
             if num_tokens and now_s - looked_at_s >= LOOK_EVERY_S:
                 looked_at_s = now_s
-                self._on_growth(self._grown(wave, num_tokens))
+                self._look(wave, num_tokens)
+                self._on_growth(list(self._shown.values()))
             return should_stop()
 
-        return super()._run(wave, model, watcher, report, look)
+        rollouts = super()._run(wave, model, watcher, report, look)
+        self._look(wave, num_tokens)
+        return rollouts
 
-    def _grown(self, wave: Wave, num_tokens: int) -> list[Growing]:
-        found = []
+    def _look(self, wave: Wave, num_tokens: int) -> None:
         for row, (_, index) in enumerate(wave.owners):
             if index < self._most:
                 ended = wave.found.get(row)
                 tokens = tuple(wave.tokens[:num_tokens, row].tolist()) if ended is None else ended.tokens
-                found.append(Growing(index, tokens, ended is not None))
-        return found
+                self._shown[index] = Growing(index, tokens, ended is not None)

@@ -64,6 +64,23 @@ class TorchSampler:
         """See `Sampler.sample`."""
         model = self._model()
         choice = self._choice(model)
+        try:
+            return self._sample(model, choice, requests, params, on_progress, should_stop, watcher)
+        finally:
+            # The memory is the update's now.
+            if choice.decoder is not None:
+                choice.decoder.forget()
+
+    def _sample(
+        self,
+        model: PreTrainedModel,
+        choice: Choice,
+        requests: Sequence[SampleRequest],
+        params: SamplingParams,
+        on_progress: OnProgress,
+        should_stop: ShouldStop,
+        watcher: Watcher,
+    ) -> list[list[Rollout]]:
         total = sum(request.num_rollouts for request in requests)
         tables = uniforms(requests, params.max_new_tokens)
         rollouts: list[dict[int, Rollout]] = [{} for _ in requests]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ from ttrl_engine.checkpoint import (
     keep_healthy,
     list_checkpoints,
     load_state,
+    publish,
     restore,
     save_checkpoint,
 )
@@ -200,9 +200,11 @@ class _Run:
         wanted = config.hardware.sampler
         if wanted == "vllm" or (wanted == "auto" and policy.device.type == "cuda" and vllm_installed()):
             split = split_of_gpu(policy, config)
-            if split is None or split.fits:
+            # Other programs may leave one rank less room than another; what one samples with, all do.
+            short = [each.engine for each in self.ranks.gather(split) if each is not None and not each.fits]
+            if not short:
                 return self._start_vllm(split)
-            needed = f"vLLM needs {split.engine / GIB:.1f} GiB for this model, more than is left of the GPU beside it"
+            needed = f"vLLM needs {max(short) / GIB:.1f} GiB for this model, more than is left of the GPU beside it"
             if wanted == "vllm":
                 raise RunError(
                     f"{needed}. Set the sampler to `torch`, lower the longest answer, or end other programs that use "
@@ -242,6 +244,8 @@ class _Run:
         if alarmed:
             # Or every resume would meet the same alarm again.
             self._save()
+        # The attempt before may have ended between the alarm and the roll back.
+        alarmed = alarmed or (self.config.safeguards.action == "roll_back" and not self.state.healthy)
         while True:
             if alarmed and self.config.safeguards.action != "note":
                 if self.config.safeguards.action == "roll_back":
@@ -332,9 +336,10 @@ class _Run:
     def _evaluate(self) -> bool:
         """Score the current policy in every exam; step 0 is the base model, whose marks may come from the cache.
         Whether an alarm fired."""
-        step, alarmed = self.state.step, False
+        step = self.state.step
         total = sum(len(exam.problems) for exam in self.exams) * self.config.evaluate.num_samples
         before = 0
+        polls: list[tuple[Exam, Marks, float]] = []
         for exam in self.exams:
             key = json.dumps(exam.key)
             cache_key = self._base_key(exam) if step == 0 else None
@@ -373,9 +378,12 @@ class _Run:
             if marks.scores:
                 self.emit(report(exam, marks, base, step, cached is not None, seconds))
             if exam.polled:
-                alarmed = self._tell_poll(step, exam, marks, 0.0 if marks.scores else seconds) or alarmed
+                polls.append((exam, marks, 0.0 if marks.scores else seconds))
         self._pass_on_notes(step)
         self.state.evaluated_step = step
+        # After all exams: a stop between a poll and what follows from it would lose its alarm.
+        fired = [self._tell_poll(step, *poll) for poll in polls]
+        alarmed = any(fired)
         self.state.healthy = self.state.healthy and not alarmed
         return alarmed
 
@@ -454,6 +462,8 @@ class _Run:
             self.policy.tokens_per_batch = state.tokens_per_batch
             if state.checkpointing and not self.policy.checkpointing:
                 self.policy.checkpoint_activations()
+            # A state from before the flag says nothing of it, whatever the config asks for.
+            state.checkpointing = self.policy.checkpointing
             self.safeguards = Safeguards.from_state(self.config.safeguards, state.safeguards)
             self.sampler.sync()
             self._note(step, "info", f"Resumed from the checkpoint of step {step}.")
@@ -482,7 +492,8 @@ class _Run:
 
     def _roll_back(self) -> None:
         """Return to the newest checkpoint from before the first alarm."""
-        found = healthy_checkpoint(self.folder)
+        # The first rank has just saved; the others may be ahead of it.
+        found = self.ranks.from_first(healthy_checkpoint(self.folder) if self.ranks.first else None)
         if found is not None:
             step, checkpoint = found
             restore(checkpoint, self.policy)
@@ -494,15 +505,7 @@ class _Run:
 
     def _save_policy(self) -> Path:
         """The result, in the format that peft or transformers load; complete or not there at all."""
-        target, beside = self.folder / "policy", self.folder / ".policy"
-        shutil.rmtree(beside, ignore_errors=True)
-        self.policy.save(beside)
-        weights = list(beside.glob("*.safetensors"))
-        if not weights or any(file.stat().st_size == 0 for file in weights):
-            raise RunError("The trained weights could not be written. Free some disk space and resume the run.")
-        shutil.rmtree(target, ignore_errors=True)
-        beside.replace(target)
-        return target
+        return publish(self.folder, self.policy.save, "The trained weights", "resume the run")
 
     def _stored(self, step: int, key: str) -> list[list[Rollout]] | None:
         """The rollouts of the step where an earlier attempt drew them from these very weights."""

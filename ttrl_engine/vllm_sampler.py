@@ -124,10 +124,11 @@ class VllmSampler:
                 disable_log_stats=True,
                 **options,
             )
-        except (ImportError, OSError, RuntimeError, ValueError) as failure:
+            self._sleep()
+        # vLLM asserts what it needs of its surroundings, such as an allocator without segments that expand.
+        except (AssertionError, ImportError, OSError, RuntimeError, ValueError) as failure:
             self.close()
             raise RunError(f"vLLM could not start: {failure}. Set the sampler to `torch` instead.") from failure
-        self._sleep()
 
     def sample(
         self,

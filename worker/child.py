@@ -41,6 +41,7 @@ from worker.rows import ComparisonRow, PreflightRow, RunRow
 from worker.settings import Settings
 from worker.states import Intent, Outcome
 from worker.store import Store
+from worker.store.comparisons import rule_of
 from worker.store.holding import Claim, FencedError
 from worker.store.problem_sets import SET_PREFIX
 
@@ -191,7 +192,6 @@ def _compute_run(store: Store, claim: Claim, run: RunRow, engine: Engine, stop: 
 def _roll_back(store: Store, claim: Claim, run: RunRow, engine: Engine) -> None:
     with Recorder(store, claim, run.id) as recorder:
         finished = engine.roll_back(store.run_folder(run.id), recorder.emit)
-    _check_policy(finished.policy_path)
     reason = f"Ended at step {finished.step}, the last healthy checkpoint, as a person asked."
     store.say_outcome(claim, Outcome.ROLLED_BACK, reason)
     _log.info("rolled back to step %s", finished.step)
@@ -242,8 +242,9 @@ def _compute_comparison(
 def _compare_set(
     store: Store, claim: Claim, run: RunRow, comparison: ComparisonRow, engine: Engine, stop: threading.Event
 ) -> None:
-    """Each problem is written as it is answered; a later attempt asks for the others only."""
+    """Problems are written as they are answered, batch by batch; a later attempt asks for the others only."""
     assert comparison.set_id is not None
+    config = run.config.model_copy(update={"answers": rule_of(run, comparison)})
     wanted = set(comparison.problem_ids)
     problems = [each for each in store.load_problem_set(comparison.set_id).problems if each.id in wanted]
     known = {(side.side, side.problem_id) for side in store.compared_sides(comparison.id)}
@@ -268,7 +269,7 @@ def _compare_set(
     try:
         engine.answer_all(
             _weights(store, run, comparison.step),
-            run.config,
+            config,
             problems,
             comparison.num_samples,
             comparison.temperature,

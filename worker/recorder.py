@@ -132,9 +132,7 @@ class Recorder:
         statements = [*self._waiting, *([self._progress] if self._progress is not None else [])]
         if not statements:
             return
-        self._store.record(
-            self._claim, self._run_id, statements, self._is_running, durable, progress=not self._waiting
-        )
+        self._store.record(self._claim, self._run_id, statements, self._is_running, durable, progress=not self._waiting)
         self._waiting.clear()
         self._progress = None
 

@@ -57,7 +57,7 @@ class BlindPage:
 
     def __init__(self, services: Services) -> None:
         self.services, self.store, self.choices = services, services.store, Choices(services)
-        self.state, self.client_id = gr.State(Shown()), gr.State("")
+        self.state, self.client_id, self.clicks = gr.State(Shown()), gr.State(""), gr.State(ui.Clicks())
         self.session_id = gr.Number(visible="hidden", container=False)
         self.timer = gr.Timer(_CALM_S)
         self.head = ui.live(ui.page_head("Blind comparison"), elem_id="blind-head")
@@ -95,15 +95,15 @@ class BlindPage:
             self.opened, None, [self.head, self.form, self.client_id, *fields, self.go, self.session_id, *outputs]
         )
         for part in (self.stage, self.buttons):
-            part.select(self.acted, [self.state, self.session_id], outputs, **one)
+            part.select(self.acted, [self.clicks, self.state, self.session_id], outputs, **one)
         self.go.click(
             self.started,
-            [self.state, self.client_id, *fields],
+            [self.clicks, self.state, self.client_id, *fields],
             [self.client_id, self.form, self.session_id, *outputs],
             trigger_mode="once",
             **quiet,
         ).success(None, [self.session_id], None, js=_TO_SESSION)
-        ui.tick(self.timer, self.drawn, [self.state, self.session_id], outputs)
+        ui.tick(self.timer, self.ticked, [self.clicks, self.state, self.session_id], outputs)
 
     # --- what fills the page -------------------------------------------------------------------------------------
 
@@ -137,13 +137,17 @@ class BlindPage:
     def _session(self, session_id: float | None) -> Session | None:
         return session_of(self.store, int(session_id)) if session_id else None
 
+    def ticked(self, clicks: ui.Clicks, before: Shown, session_id: float | None) -> list[Any]:
+        """Refresh what waits for the answers."""
+        return ui.unless_clicked(clicks, lambda: self.drawn(before, session_id))
+
     def drawn(self, before: Shown, session_id: float | None, message: str | None = None) -> list[Any]:
         """The state, the timer and every part; all are skipped where nothing changed. A `message` of None leaves what
         is there."""
         run = self.store.run(before.run_id) if before.run_id else None
         if run is None:
             return [before, *[gr.skip()] * (1 + len(self.parts))]
-        token = f"{self.store.change_token(run.id)} {session_id or 0:.0f}"
+        token = f"{self.store.change_token(run.id)} {self.store.progress_token(run.id)} {session_id or 0:.0f}"
         if token == before.token and message is None:
             return [before, *[gr.skip()] * (1 + len(self.parts))]
         session = self._session(session_id)
@@ -173,27 +177,34 @@ class BlindPage:
 
     # --- events --------------------------------------------------------------------------------------------------
 
-    def started(self, before: Shown, client_id: str, *values: Any) -> list[Any]:
+    def started(self, clicks: ui.Clicks, before: Shown, client_id: str, *values: Any) -> list[Any]:
         """Draw problems, ask both models, and open the session on the answers; a double click starts one."""
+        with clicks.acting():
+            return self._start(before, client_id, *values)
+
+    def _start(self, before: Shown, client_id: str, *values: Any) -> list[Any]:
         run = self.store.run(before.run_id) if before.run_id else None
         set_id, num, temperature, step = values
         try:
-            comparison_id = ask_set(self.services, run, client_id, set_id, num, 1, temperature, step)
+            blind_seed = secrets.randbits(31)
+            asked = ask_set(self.services, run, client_id, set_id, num, 1, temperature, step, blind_seed=blind_seed)
         except StudioError as failure:
             words = ui.note("Not started.", str(failure), "bad", alert=True)
             return [client_id, gr.skip(), gr.skip(), *self.drawn(before, 0, words)]
-        session_id = self.store.start_blind_session(comparison_id, secrets.randbits(31))
-        parts = self.drawn(before, session_id, "")
-        return [secrets.token_urlsafe(18), gr.update(visible=False), session_id, *parts]
+        session = self.store.blind_session_of(asked)
+        assert session is not None
+        parts = self.drawn(before, session.id, "")
+        return [secrets.token_urlsafe(18), gr.update(visible=False), session.id, *parts]
 
-    def acted(self, before: Shown, session_id: float | None, event: gr.EventData) -> list[Any]:
+    def acted(self, clicks: ui.Clicks, before: Shown, session_id: float | None, event: gr.EventData) -> list[Any]:
         """A verdict, an undo, the end of the session or of the asking."""
-        session = self._session(session_id)
-        try:
-            message = self._act(session, *said(event)) if session else ""
-        except StudioError as refusal:
-            message = ui.note("Nothing was kept", str(refusal), "warn", alert=True)
-        return self.drawn(before, session_id, message)
+        with clicks.acting():
+            session = self._session(session_id)
+            try:
+                message = self._act(session, *said(event)) if session else ""
+            except StudioError as refusal:
+                message = ui.note("Nothing was kept", str(refusal), "warn", alert=True)
+            return self.drawn(before, session_id, message)
 
     def _act(self, session: Session, what: str, value: str) -> str:
         """Does it; a message as HTML. Both words come from the browser."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -13,6 +14,7 @@ import gradio as gr
 from app.actions import said
 from app.choices import Choices
 from app.components import (
+    Clicks,
     link_button,
     live,
     note,
@@ -20,12 +22,13 @@ from app.components import (
     page_head,
     query_int,
     tick,
+    unless_clicked,
 )
 from app.mathtext import LATEX_DELIMITERS, math_html
 from app.pages.compare_choice import choose_run_html
 from app.pages.compare_pair import Pair, pair_parts, picked_pair
 from app.pages.compare_result import earlier_html, judge_of, result_html, result_of
-from app.pages.compare_scores import View, find_problem, parse_view, picked_view, scores_part, sets_of
+from app.pages.compare_scores import View, find_problem, parse_view, picked_view, readable, scores_part, sets_of
 from app.pages.compare_set import SetForm, ask_set, set_choices, weights_choices
 from app.services import Services
 from ttrl_engine.errors import StudioError
@@ -62,7 +65,7 @@ class ComparePage:
 
     def __init__(self, services: Services) -> None:
         self.services, self.store, self.choices = services, services.store, Choices(services)
-        self.seen, self.client_id = gr.State(""), gr.State("")
+        self.seen, self.client_id, self.clicks = gr.State(""), gr.State(""), gr.State(Clicks())
         self.view, self.pair, self.problem_id = gr.State(View()), gr.State(Pair()), gr.State("")
         self.timer = gr.Timer(_CALM_S)
         self.run_id = gr.Number(visible="hidden", container=False)
@@ -156,13 +159,14 @@ class ComparePage:
             ],
         )
         self.pick.input(self.picked, [self.run_id, self.pick], [self.prompt], **quiet)
-        self.references.input(self.result_of, current, [self.result], **quiet)
-        self.pair_bar.select(self.paired, current, [self.pair, self.pair_bar, self.pair_math], **quiet)
-        self.scores_bar.select(self.viewed, [self.run_id, self.view], table, **quiet)
+        self.references.input(self.referenced, [self.clicks, *current], [self.result], **quiet)
+        self.pair_bar.select(self.paired, [self.clicks, *current], [self.pair, self.pair_bar, self.pair_math], **quiet)
+        self.scores_bar.select(self.viewed, [self.clicks, self.run_id, self.view], table, **quiet)
         self.result.select(self.cancelled, [self.run_id], [self.timer], **quiet)
         self.go.click(
             self.asked,
             [
+                self.clicks,
                 self.client_id,
                 self.run_id,
                 self.pick,
@@ -178,7 +182,7 @@ class ComparePage:
         ).success(None, [self.run_id, self.shown_id], None, js=_SHOW)
         form.go.click(
             self.asked_set,
-            [self.client_id, self.run_id, *form.fields],
+            [self.clicks, self.client_id, self.run_id, *form.fields],
             [form.message, self.client_id, self.timer, *table],
             trigger_mode="once",
             **quiet,
@@ -186,7 +190,7 @@ class ComparePage:
         tick(
             self.timer,
             self.ticked,
-            [self.seen, self.run_id, *current, self.view],
+            [self.clicks, self.seen, self.run_id, *current, self.view],
             [self.seen, self.timer, self.result, self.pair_bar, self.pair_math, self.earlier, *table[1:]],
         )
 
@@ -194,12 +198,9 @@ class ComparePage:
 
     def opened(self, request: gr.Request) -> list[Any]:
         """The page as its address says."""
-        comparison = self._comparison(query_int(request, "id"))
-        if comparison is not None and comparison.set_id is not None:
-            # Those of a blind session are not shown before it has ended.
-            listed = self.store.set_comparisons(comparison.run_id)
-            comparison = comparison if any(each.id == comparison.id for each in listed) else None
-        run_id = comparison.run_id if comparison else query_int(request, "run")
+        asked = self._comparison(query_int(request, "id"))
+        comparison = asked if asked and readable(self.store, asked) else None
+        run_id = asked.run_id if asked else query_int(request, "run")
         run = self.store.run(run_id) if run_id is not None else None
         if run is None:
             return [choose_run_html(self.store, run_id), gr.update(visible=False), *[gr.skip() for _ in range(25)]]
@@ -210,10 +211,11 @@ class ComparePage:
         if comparison is not None and comparison.set_id is not None and "view" not in params:
             view = View(compared=comparison.id)
         scores = scores_part(self.choices, run, view)
+        view = replace(view, compared=scores.compared)
         shown = comparison if comparison is not None and (comparison.set_id is None or problem) else None
         problem_id = problem.problem_id if problem else ""
         return [
-            self._head(run),
+            self._head(run) + self._blind_note(asked),
             gr.update(visible=True),
             self._pace(run, shown, view),
             run.id,
@@ -278,6 +280,15 @@ class ComparePage:
         )
         return page_head(f"Compare: {run.name}", lead, links)
 
+    def _blind_note(self, asked: ComparisonRow | None) -> str:
+        """Why a comparison that the address names is not shown; empty where it is."""
+        session = self.store.blind_session_of(asked.id) if asked else None
+        if session is None or session.ended_at is not None:
+            return ""
+        link = link_button("Go on judging", f"/blind?session={session.id}", icon_name="compare")
+        words = "They are shown here once the session has ended."
+        return note("These answers are judged blindly.", words, "info", body_html=f'<div class="tt-row">{link}</div>')
+
     def _problem_choices(self, run: RunRow) -> list[tuple[str, str]]:
         found: dict[str, str] = {}
         for set_id in sets_of(self.choices, run):
@@ -311,9 +322,7 @@ class ComparePage:
             *pair_parts(result, pair),
         ]
 
-    def result_of(
-        self, comparison_id: int | float | None, problem_id: str, references: bool, _pair: Pair | None = None
-    ) -> str:
+    def result_of(self, comparison_id: int | float | None, problem_id: str, references: bool) -> str:
         """The result below the problem; empty where nothing was asked."""
         comparison = self._comparison(comparison_id)
         run = self.store.run(comparison.run_id) if comparison else None
@@ -334,17 +343,35 @@ class ComparePage:
         problem = find_problem(self.choices, run, problem_id) if run and problem_id else None
         return problem.prompt if problem else gr.skip()
 
+    def referenced(
+        self, clicks: Clicks, comparison_id: float | None, problem_id: str, references: bool, _pair: Pair
+    ) -> str:
+        """The reference answer is to be shown, or not."""
+        with clicks.acting():
+            return self.result_of(comparison_id, problem_id, references)
+
     def paired(
-        self, event: gr.EventData, comparison_id: float | None, problem_id: str, _references: bool, before: Pair
+        self,
+        event: gr.EventData,
+        clicks: Clicks,
+        comparison_id: float | None,
+        problem_id: str,
+        _references: bool,
+        before: Pair,
     ) -> tuple[Pair, str, str]:
         """Another answer, or another way to read it."""
-        comparison = self._comparison(comparison_id)
-        pair = picked_pair(":".join(said(event))) or before
-        result = result_of(self.store, comparison, problem_id) if comparison else None
-        return pair, *pair_parts(result, pair)
+        with clicks.acting():
+            comparison = self._comparison(comparison_id)
+            pair = picked_pair(":".join(said(event))) or before
+            result = result_of(self.store, comparison, problem_id) if comparison else None
+            return pair, *pair_parts(result, pair)
 
-    def viewed(self, event: gr.EventData, run_id: float | None, before: View) -> tuple[View, str, str]:
+    def viewed(self, event: gr.EventData, clicks: Clicks, run_id: float | None, before: View) -> tuple[View, str, str]:
         """Another source, step, filter, search or page of the flips; or the end of a comparison over a set."""
+        with clicks.acting():
+            return self._view(event, run_id, before)
+
+    def _view(self, event: gr.EventData, run_id: float | None, before: View) -> tuple[View, str, str]:
         run = self.store.run(int(run_id)) if run_id else None
         if run is None:
             return before, "", ""
@@ -354,7 +381,7 @@ class ComparePage:
             self._cancel(run, value.removeprefix("cancel:"))
         view = before if value.startswith("cancel:") else picked_view(value)
         part = scores_part(self.choices, run, view)
-        return view, part.bar_html, part.table_html
+        return replace(view, compared=part.compared), part.bar_html, part.table_html
 
     def cancelled(self, event: gr.EventData, run_id: float | None) -> Any:
         """Ask no more; what was written by then stays on the page."""
@@ -372,7 +399,12 @@ class ComparePage:
             with suppress(StudioError):
                 self.services.desk.cancel(job_id)
 
-    def asked(
+    def asked(self, clicks: Clicks, *values: Any) -> list[Any]:
+        """Queue the question; a double click asks once."""
+        with clicks.acting():
+            return self._ask_both(*values)
+
+    def _ask_both(
         self,
         client_id: str,
         run_id: float | None,
@@ -383,7 +415,6 @@ class ComparePage:
         step: float | None,
         references: bool,
     ) -> list[Any]:
-        """Queue the question; a double click asks once."""
         run = self.store.run(int(run_id)) if run_id else None
         known = find_problem(self.choices, run, problem_id) if run and problem_id else None
         try:
@@ -415,8 +446,12 @@ class ComparePage:
             self._earlier(run, comparison_id),
         ]
 
-    def asked_set(self, client_id: str, run_id: float | None, *values: Any) -> list[Any]:
+    def asked_set(self, clicks: Clicks, *values: Any) -> list[Any]:
         """Queue a comparison over a set and show it."""
+        with clicks.acting():
+            return self._ask_set(*values)
+
+    def _ask_set(self, client_id: str, run_id: float | None, *values: Any) -> list[Any]:
         run = self.store.run(int(run_id)) if run_id else None
         try:
             comparison_id = ask_set(self.services, run, client_id, *values)
@@ -427,7 +462,11 @@ class ComparePage:
         part = scores_part(self.choices, run, view)
         return ["", secrets.token_urlsafe(18), gr.Timer(_LIVELY_S), view, part.bar_html, part.table_html]
 
-    def ticked(
+    def ticked(self, clicks: Clicks, *values: Any) -> list[Any]:
+        """Refresh what waits for an answer; nothing that a person edits."""
+        return unless_clicked(clicks, lambda: self.refreshed(*values))
+
+    def refreshed(
         self,
         seen: str,
         run_id: float | None,
@@ -437,34 +476,33 @@ class ComparePage:
         pair: Pair,
         view: View,
     ) -> list[Any]:
-        """Refresh what waits for an answer; nothing that a person edits."""
+        """The updates of a tick; all are skipped where nothing changed. `seen` says what the page shows."""
         run = self.store.run(int(run_id)) if run_id else None
-        # A look that began before the question was asked must not count as one at its answer.
-        token = f"{self.store.change_token(run.id)} {comparison_id or 0:.0f} {view.text}" if run else seen
-        if run is None or token == seen:
+        if run is None:
             return [gr.skip() for _ in range(8)]
-        comparison, compared = self._comparison(comparison_id), self._comparison(view.compared)
+        changes = f"{self.store.change_token(run.id)} "
+        compared = self._comparison(view.compared)
+        shows = f" {view.text} {compared.state if compared else ''}"
+        # A look that began before the question was asked must not count as one at its answer.
+        token = f"{changes}{self.store.progress_token(run.id)} {comparison_id or 0:.0f}{shows}"
+        if token == seen:
+            return [gr.skip() for _ in range(8)]
+        comparison = self._comparison(comparison_id)
         written = comparison is not None and comparison.set_id is None
         result = result_of(self.store, comparison, problem_id) if comparison and written else None
         # Of a finished part every refresh would cost a selection or the place in it.
-        moving = compared is not None and (
-            not compared.job.is_terminal or _just_ended(compared, time.time()) or not seen.endswith(f" {view.text}")
-        )
+        moving = compared is not None and (not compared.job.is_terminal or not seen.endswith(shows))
         part = scores_part(self.choices, run, view) if moving else None
         return [
             token,
             self._pace(run, comparison, view),
             self.result_of(comparison_id, problem_id, references) if comparison else gr.skip(),
             *(pair_parts(result, pair) if written else (gr.skip(), gr.skip())),
-            self._earlier(run, int(comparison_id) if comparison_id else None),
+            # It lists what began and ended; an answer that grows changes nothing in it.
+            gr.skip() if seen.startswith(changes) else self._earlier(run, int(comparison_id or 0)),
             part.bar_html if part else gr.skip(),
             part.table_html if part else gr.skip(),
         ]
-
-
-def _just_ended(comparison: ComparisonRow, now: float) -> bool:
-    ended_at = comparison.job.finished_at
-    return ended_at is not None and now - ended_at < 5 * _CALM_S
 
 
 def _refusal(failure: StudioError) -> str:

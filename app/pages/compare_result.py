@@ -14,6 +14,7 @@ from ttrl_engine.tasks import Task, task_for
 from worker.rows import ComparisonRow, ProblemRow, RunRow
 from worker.states import JobState
 from worker.store import Store
+from worker.store.comparisons import rule_of
 
 _TEXT_CHARACTERS = 20_000
 _SIDES = (("base", "Base"), ("adapted", "Adapted"))
@@ -36,13 +37,10 @@ class Judge:
 
 def judge_of(run: RunRow, comparison: ComparisonRow, known: ProblemRow | None, *, show: bool) -> Judge:
     """The judge of a comparison; a prompt that was changed has no reference any more."""
-    same = known is not None and known.prompt == comparison.prompt
-    problem = (
-        Problem(known.problem_id, known.prompt, known.choices)
-        if known and same
-        else Problem("typed", comparison.prompt)
-    )
-    return Judge(task_for(run.config.answers), problem, known.reference if known and same and show else None)
+    prompt = comparison.prompt or (known.prompt if known else "")  # one over a set asks each problem as it is stored
+    same = known is not None and known.prompt == prompt
+    problem = Problem(known.problem_id, prompt, known.choices) if known and same else Problem("typed", prompt)
+    return Judge(task_for(rule_of(run, comparison)), problem, known.reference if known and same and show else None)
 
 
 def result_of(store: Store, comparison: ComparisonRow, problem_id: str) -> Mapping[str, Any] | None:

@@ -17,6 +17,8 @@ from app.pages.runs_pair_view import p_words
 from app.spot_checks import answer_rule
 from ttrl_engine.stats import mcnemar_exact, paired_gain, wilson_interval
 from worker.rows import ComparisonRow, EvaluationRow, ProblemRow, RunRow
+from worker.store import Store
+from worker.store.comparisons import rule_of
 
 PAGE_SIZE = 50
 LEAST_P = 0.05
@@ -80,10 +82,18 @@ def picked_view(value: str) -> View:
 
 @dataclass(frozen=True)
 class ScoresPart:
-    """The bar above the table and the table; the table goes into a Markdown part that draws formulas."""
+    """The bar above the table and the table; the table goes into a Markdown part that draws formulas. `compared` is the
+    comparison over a set that is shown."""
 
     bar_html: str
     table_html: str
+    compared: int | None = None
+
+
+def readable(store: Store, comparison: ComparisonRow) -> bool:
+    """Whether the names may be shown; one that is judged blindly may not be read before its session has ended."""
+    session = store.blind_session_of(comparison.id)
+    return session is None or session.ended_at is not None
 
 
 def scores_part(choices: Choices, run: RunRow, view: View) -> ScoresPart:
@@ -97,21 +107,25 @@ def scores_part(choices: Choices, run: RunRow, view: View) -> ScoresPart:
             "held-out ones, or a benchmark. Below, both models can be asked about any set, with or without answers."
         )
         return ScoresPart(card(empty("No scores of single problems yet", text, icon_name="chart")), "")
-    chosen = next((each for each in compared if each.id == view.compared), None)
-    if chosen is None and (view.compared is not None or not found):
-        chosen = compared[0] if compared and not found else None
+    asked = store.comparison(view.compared) if view.compared is not None else None
+    chosen = next((each for each in compared if asked is not None and each.id == asked.id), None)
+    if chosen is None and asked is not None and asked.run_id == run.id and asked.set_id and readable(store, asked):
+        chosen = asked
+        compared.append(asked)
+    if chosen is None and not found:
+        chosen = compared[0]
     tabs = _tabs(choices, run, found, compared, chosen, view)
     if chosen is not None:
         view = replace(view, compared=chosen.id, place=0, step=0)
         head = tabs + _progress(chosen)
-        pairs = compared_flips(store, chosen, answer_rule(choices.services.store, run))
+        pairs = compared_flips(store, chosen, rule_of(run, chosen))
         return _part(run, view, pairs, head, chosen.set_id, chosen)
     series = found[min(view.place, len(found) - 1)]
     steps = [row.step for row in series.rows if row.step > 0]
     step = view.step if view.step in steps else series.newest.step
     view = replace(view, compared=None, place=found.index(series), step=step if step in steps[:-1] else 0)
     set_id = set_of(choices, run, series)
-    pairs = flips(store, run.id, series, answer_rule(choices.services.store, run), set_id, step)
+    pairs = flips(store, run.id, series, answer_rule(store, run), set_id, step)
     scored = next(row for row in series.rows if row.step == step)
     head = tabs + _step_choice(view, steps, step) + _sentence(series, scored)
     if not pairs:
@@ -136,7 +150,8 @@ def _part(
     table = (
         f'<div class="tt-table-wrap flips"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
-    return ScoresPart(card(bar, "Who flipped which way"), table if on_page else "")
+    compared = comparison.id if comparison else None
+    return ScoresPart(card(bar, "Who flipped which way"), table if on_page else "", compared)
 
 
 def _href(run: RunRow, view: View) -> str:

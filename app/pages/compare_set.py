@@ -56,9 +56,9 @@ class SetForm:
                     min_width=220,
                 )
                 temperature = gr.Slider(
-                    0.1, 1.5, value=0.6, step=0.05, label="Temperature", elem_id="set-temperature", min_width=220
+                    0.1, 1.5, value=0.6, step=0.05, label="Temperature (set)", elem_id="set-temperature", min_width=220
                 )
-                weights = gr.Dropdown([], label="Adapted weights", elem_id="set-weights", min_width=160)
+                weights = gr.Dropdown([], label="Weights (set)", elem_id="set-weights", min_width=160)
             go = gr.Button("Compare on the set", elem_id="ask-set")
             message = gr.HTML("", apply_default_css=False, elem_id="set-message")
         return cls(chosen, num_problems, num_samples, temperature, weights, go, message)
@@ -70,8 +70,10 @@ class SetForm:
 
 
 def set_choices(choices: Choices, run: RunRow) -> list[tuple[str, str]]:
-    """(label, id) of every stored set, the run's own first."""
-    found = sorted(choices.problem_sets(), key=lambda each: each.id != run.set_id)
+    """(label, id) of every stored set whose answers the run's rule can read, the run's own first."""
+    kind = run.config.answers.kind or "math"
+    readable = [each for each in choices.problem_sets() if each.kind == kind or each.id == run.set_id]
+    found = sorted(readable, key=lambda each: each.id != run.set_id)
     own = choices.services.store.problem_set(run.set_id)
     if own is not None and all(each.id != own.id for each in found):
         found.insert(0, own)
@@ -87,8 +89,10 @@ def ask_set(
     num_samples: float,
     temperature: float,
     step: float | None,
+    blind_seed: int | None = None,
 ) -> int:
-    """Queue a comparison over problems drawn at random from a set; returns its id. Raises StudioError."""
+    """Queue a comparison over problems drawn at random from a set, with `blind_seed` to be judged blindly; returns its
+    id. Raises StudioError."""
     if run is None:
         raise StudioError("Pick a run first.")
     found = services.store.problem_set(set_id or "")
@@ -109,6 +113,7 @@ def ask_set(
         temperature=float(temperature),
         max_new_tokens=run.config.vote.max_new_tokens,
         seed=seed,
+        blind_seed=blind_seed,
     )
 
 

@@ -109,8 +109,10 @@ def _nothing() -> str:
 
 def _name_html(store: Store, job: JobRow) -> str:
     if job.kind == "compare":
-        found = store.comparison(job.subject_id)
+        found, session = store.comparison(job.subject_id), store.blind_session_of(job.subject_id)
         url = f"/compare?run={found.run_id}&id={job.subject_id}" if found else "/compare"
+        if session is not None and session.ended_at is None:
+            url = f"/blind?session={session.id}"
         return f'<a class="tt-strong" href="{escape(url)}">{escape(job.title)}</a>'
     if job.kind == "export":
         export = store.export(job.subject_id)

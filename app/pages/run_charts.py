@@ -99,7 +99,12 @@ def learning_charts(run: RunRow, data: All, evaluations: Sequence[EvaluationRow]
     charts += [
         draw("reward", "Mean reward", reward_unit, [line(data, "reward_mean", "Mean reward", 1)]),
         draw("classes", "Distinct answers per problem", "count", [line(data, "num_classes", "Distinct answers", 4)]),
-        draw("variety", "Answer entropy", "share", [line(data, "answer_entropy", "Variety of a problem's answers", 4)]),
+        draw(
+            "variety",
+            "Variety of answers",
+            "share",
+            [line(data, "answer_entropy", "Variety of a problem's answers", 4)],
+        ),
         draw("entropy", "Entropy per token", "nats", [line(data, "entropy", "Entropy", 7)]),
         draw(
             "length",

@@ -129,7 +129,7 @@ def files_view(run: RunRow, checkpoints: Sequence[CheckpointRow], on_disk: set[i
         ui.row(
             [
                 ui.escape(name),
-                f'<a href="{url}" download>{icon("download")} Download</a>'
+                f'<a href="{url}" download>{icon("download")} Download<span class="tt-sr"> {ui.escape(name)}</span></a>'
                 if there
                 else '<span class="tt-muted">not yet</span>',
             ],

@@ -128,8 +128,8 @@ def watch_mark(services: Services, run: RunRow, now: float) -> str:
     """What the page's script watches to tell of the end, an alarm or a stall. `data-watch-attempt` names the attempt
     for good, so that each event of it is told once; `data-stalled` is 0, or the second since which it is silent."""
     alarms = services.store.alarms(run.id)
-    quiet_s = now - run.last_event_at if run.state is JobState.RUNNING and run.last_event_at is not None else 0.0
-    stalled = int(now - quiet_s) if quiet_s > silence_s(services.store) else 0
+    heard = run.last_event_at if run.state is JobState.RUNNING and run.last_event_at is not None else now
+    stalled = int(heard) if now - heard > silence_s(services.store) else 0
     newest = alarms[-1].message if alarms else ""
     return (
         f'<span hidden data-watch-run="{run.id}" data-watch-attempt="{run.id}.{run.created_at:.0f}.{run.job.attempt}" '

@@ -62,7 +62,7 @@ class Parts:
 
 def spot_checking(services: Services, timer: Any) -> None:
     """The parts, inside the page of a run. `timer` is the page's own."""
-    state = gr.State(Spot())
+    state, clicks = gr.State(Spot()), gr.State(ui.Clicks())
     head = live_actions(elem_id="spot-head")
     message = ui.live(elem_id="spot-message")
     with gr.Column(visible=False, elem_classes=["form-card"], elem_id="spot-question") as question:
@@ -87,23 +87,25 @@ def spot_checking(services: Services, timer: Any) -> None:
     def opened(request: gr.Request) -> list[Any]:
         return drawn(services, Spot(ui.query_int(request, "id")), message="")
 
-    def ticked(before: Spot) -> list[Any]:
-        return drawn(services, before)
+    def ticked(before: Spot, clicked: ui.Clicks) -> list[Any]:
+        return ui.unless_clicked(clicked, lambda: drawn(services, before))
 
-    def acted(before: Spot, event: gr.EventData) -> list[Any]:
-        after, words = act(services, before, *said(event))
-        return drawn(services, after, message=words)
+    def acted(before: Spot, clicked: ui.Clicks, event: gr.EventData) -> list[Any]:
+        with clicked.acting():
+            after, words = act(services, before, *said(event))
+            return drawn(services, after, message=words)
 
-    def answered(before: Spot, typed: str) -> list[Any]:
-        after, words, taken = give(services, before, typed)
-        return ["" if taken else gr.skip(), *drawn(services, after, message=words)]
+    def answered(before: Spot, clicked: ui.Clicks, typed: str) -> list[Any]:
+        with clicked.acting():
+            after, words, taken = give(services, before, typed)
+            return ["" if taken else gr.skip(), *drawn(services, after, message=words)]
 
     ui.on_load(opened, None, outputs)
-    ui.tick(timer, ticked, [state], outputs)
+    ui.tick(timer, ticked, [state, clicks], outputs)
     for part in (head, buttons):
-        part.select(acted, [state], outputs, **one).then(None, None, None, js=_FOCUS)
+        part.select(acted, [state, clicks], outputs, **one).then(None, None, None, js=_FOCUS)
     for trigger in (answer.submit, check.click):
-        trigger(answered, [state, answer], [answer, *outputs], **one).then(None, None, None, js=_FOCUS)
+        trigger(answered, [state, clicks, answer], [answer, *outputs], **one).then(None, None, None, js=_FOCUS)
 
 
 # --- what a person does --------------------------------------------------------------------------------------------

@@ -115,8 +115,9 @@ def alarm_choices(run: RunRow, alarms: Sequence[AlarmRow], on_disk: Collection[i
         )
     )
     rows = "".join(f"<li>{button}<span>{ui.escape(text)}</span></li>" for button, text in parts)
-    wait = '<p class="tt-muted">Pause the run to go back to a checkpoint.</p>' if job.is_active else ""
-    return f'<h2 class="tt-choices-head">What you can do</h2><ul class="tt-choices">{rows}</ul>{wait}'
+    can_wait = job.is_active and healthy is not None
+    wait = '<p class="tt-muted">Pause the run to go back to a checkpoint.</p>' if can_wait else ""
+    return f'<h2>What you can do</h2><ul class="tt-choices">{rows}</ul>{wait}'
 
 
 def alarm_strip(alarms: Sequence[AlarmRow], choices: str = "") -> str:
@@ -139,5 +140,5 @@ def alarm_strip(alarms: Sequence[AlarmRow], choices: str = "") -> str:
         parts.append(ui.note(title, f"{meaning} {action.get(last.action, '')}".strip(), "warn"))
     if not parts:
         return ""
-    offered = f'<div class="tt-card tt-alarm-choices">{choices}</div>' if choices else ""
+    offered = f'<div class="tt-card">{choices}</div>' if choices else ""
     return f'<div class="tt-stack"><div class="tt-stack" aria-live="polite">{"".join(parts)}</div>{offered}</div>'

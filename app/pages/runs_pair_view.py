@@ -100,7 +100,7 @@ def _picture(match: Match) -> str:
     if test.noise is not None:
         key += f"; grey band: A/A noise, {points(noise).replace('+', '±')}"
     picture = interval_picture(test.lead, test.low, test.high, reach, noise=test.noise)
-    return f'<div class="tt-row pair-noise">{picture}<span class="tt-muted tt-small">{ui.escape(key)}</span></div>'
+    return f'<div class="tt-row">{picture}<span class="tt-muted tt-small">{ui.escape(key)}</span></div>'
 
 
 def _problems_word(num: int) -> str:

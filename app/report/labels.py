@@ -73,6 +73,6 @@ def _reference_words(run: RunRow, labels: Labels) -> list[str]:
         return [f"By reference answers: unknown, fewer than {LEAST} problems with one have elected a label yet."]
     found = labels.by_references
     return [
-        f"By reference answers: {found.num_correct:,} of {found.num_labels:,} newest labels are right "
-        f"({percent(found.accuracy)}). Problems whose newest vote elected nothing are left out."
+        f"By reference answers: {found.num_correct:,} of {found.num_labels:,} newest labels of the problems trained "
+        f"on are right ({percent(found.accuracy)}). Problems whose newest vote elected nothing are left out."
     ]

@@ -24,9 +24,7 @@ def gain_panel(index: int, curve: GainCurve) -> Panel:
         _gain(axes, curve.rows, COLORS[2], "this run", "-")
         if curve.control:
             _gain(axes, curve.control, COLORS[1], f"rewards by lot (run {curve.control_id})", "--")
-        axes.yaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: f"{100 * value:+.0f}".replace("+0", "0").replace("-", "−"))
-        )
+        axes.yaxis.set_major_formatter(FuncFormatter(_points))
         finish(axes, title, "points")
 
     return Panel(f"gain{index}", title, f"{title}: {gain_sentence(curve)}", draw)

@@ -31,7 +31,8 @@
     }
 
     update(spec) {
-      this.bar.hidden = !spec.tools;
+      this.bar.hidden = !spec.tools || !spec.charts.length;
+      this.smoothButton.hidden = !spec.charts.some((chart) => chart.smooth);
       this.place.classList.toggle("tt-board-one", spec.charts.length === 1);
       const wanted = new Set(spec.charts.map((chart) => chart.id));
       for (const [id, chart] of this.charts) if (!wanted.has(id)) { chart.node.remove(); this.charts.delete(id); }

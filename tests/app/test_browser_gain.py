@@ -27,6 +27,9 @@ def test_the_gain_tab_tells_where_a_gain_came_from(page: Page, studio, scheme: L
     page.get_by_role("tab", name="Gain").click()
     section = page.locator("#run-gain")
     expect(section).to_contain_text("Where the gain came from: adapt")
+    board = page.locator("#run-gain-charts")
+    expect(board.locator(".tt-board-bar")).to_be_visible()
+    expect(board.locator(".tt-toggle", has_text="Smooth")).to_be_hidden()
     # The folds open by keyboard.
     fold = section.locator("summary", has_text="By difficulty at the start").first
     fold.focus()

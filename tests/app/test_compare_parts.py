@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from app.blind import Share, session_of, tally
 from app.choices import Choices
+from app.components import Clicks, unless_clicked
 from app.flips import compared_flips
 from app.pages.blind_view import question_html, result_html, sentences, stage_html
+from app.pages.compare import ComparePage
 from app.pages.compare_pair import Pair, pair_parts, picked_pair
 from app.pages.compare_result import judge_of
 from app.pages.compare_result import result_html as comparison_html
 from app.pages.compare_scores import View, parse_view, picked_view, scores_part, votes_sentence
+from app.pages.compare_set import set_choices
+from app.pages.queue_view import queue_html
 from app.services import Services
 from app.worddiff import marked
 from tests.app.scripted import HOSTILE, Player, Script, problem_set
+from ttrl_engine.config import Detach
+from ttrl_engine.problems import Problem, ProblemSet
 from worker.rows import RunRow
 from worker.settings import Settings
 from worker.settlement import Verdict
 from worker.states import JobState
 from worker.store import Store
+from worker.store.comparisons import rule_of
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +55,13 @@ def side(label: str | None, text: str, num_samples: int = 1) -> dict[str, Any]:
     return {**base, "classes": classes, "answers": [answer] * num_samples}
 
 
-def compared(store: Store, run: RunRow, client: str, labels: dict[str, tuple[str | None, str | None]]) -> int:
-    """A finished comparison over a set: problem id -> what base and adapted elected."""
-    comparison_id = store.submit_set_comparison(run.id, run.set_id, list(labels), client, num_samples=1)
+def compared(
+    store: Store, run: RunRow, client: str, labels: dict[str, tuple[str | None, str | None]], seed: int | None = None
+) -> int:
+    """A finished comparison over a set: problem id -> what base and adapted elected; with a seed one that is judged
+    blindly."""
+    names = list(labels)
+    comparison_id = store.submit_set_comparison(run.id, run.set_id, names, client, num_samples=1, blind_seed=seed)
     claim = store.claim_next("w")
     assert claim is not None
     store.begin_comparison(claim)
@@ -199,7 +212,7 @@ def test_what_grows_is_shown_as_text_with_the_button_that_stops_it(services: Ser
 def test_a_blind_session_shows_no_name_before_its_end(services: Services, run: RunRow):
     store = services.store
     names = [f"p{i:03d}" for i in range(3, 23)]
-    compared_id = compared(store, run, "blind", dict.fromkeys(names, ("1", "2")))
+    compared_id = compared(store, run, "blind", dict.fromkeys(names, ("1", "2")), seed=3)
     with store.writing() as connection:
         # The texts name their model, which a real one does not; and one pair is the same twice.
         connection.execute(
@@ -212,7 +225,9 @@ def test_a_blind_session_shows_no_name_before_its_end(services: Services, run: R
             " WHERE comparison_id = ? AND problem_id = 'p005'",
             (compared_id,),
         )
-    session_id = store.start_blind_session(compared_id, seed=3)
+    row = store.blind_session_of(compared_id)
+    assert row is not None
+    session_id = row.id
     session = session_of(store, session_id)
     assert session is not None
     assert session == session_of(store, session_id), "the order is drawn once"
@@ -243,12 +258,10 @@ def test_a_few_votes_establish_nothing_and_a_habit_of_the_side_is_named(services
     assert not Share(4, 5).established
     assert not Share(0, 0).established
     assert Share(15, 16).established
-    session = session_of(
-        services.store,
-        services.store.start_blind_session(
-            compared(services.store, run, "sides", {f"p{i:03d}": ("1", "2") for i in range(3, 43)}), seed=1
-        ),
-    )
+    labels: dict[str, tuple[str | None, str | None]] = {f"p{i:03d}": ("1", "2") for i in range(3, 43)}
+    row = services.store.blind_session_of(compared(services.store, run, "sides", labels, seed=1))
+    assert row is not None
+    session = session_of(services.store, row.id)
     assert session is not None
     for item in session.items:
         services.store.say_blind_vote(session.row, item.problem.problem_id, "left")
@@ -260,3 +273,123 @@ def test_a_few_votes_establish_nothing_and_a_habit_of_the_side_is_named(services
     assert "Not established which is better" in words
     assert "hints at a habit of the side" in words
     assert "nothing can be said" in sentences(tally(session.items, {}))[0]
+
+
+# --- the page ------------------------------------------------------------------------------------------------------
+
+TOKEN, RESULT, EARLIER, BAR, TABLE = 0, 2, 5, 6, 7
+
+
+@pytest.fixture(scope="module")
+def page(services: Services) -> ComparePage:
+    with gr.Blocks():
+        return ComparePage(services)
+
+
+def opened(page: ComparePage, **query: object) -> list[Any]:
+    params = {name: str(value) for name, value in query.items()}
+    return page.opened(SimpleNamespace(query_params=params))  # type: ignore[arg-type]  # all that it reads of a request
+
+
+def skipped(value: Any) -> bool:
+    return bool(value == gr.skip())
+
+
+def test_one_problem_of_a_set_is_read_with_its_reference_answer(page: ComparePage, comparison_id: int):
+    values = opened(page, id=comparison_id, problem="p000")
+    text = "".join(str(value) for value in values)
+    assert "Reference answer" in text
+    assert "The adapted model is right, the base is not." in text
+    assert "Reference answer" not in page.result_of(comparison_id, "p000", references=False)
+
+
+def test_the_end_of_a_comparison_over_a_set_is_drawn_however_late_it_is_seen(page: ComparePage, run: RunRow):
+    store = page.store
+    asked = store.submit_set_comparison(run.id, run.set_id, ["p000"], "late", num_samples=1)
+    claim = store.claim_next("w")
+    assert claim is not None
+    store.begin_comparison(claim)
+    view = View(compared=asked)
+    first = page.refreshed("", run.id, None, "", True, Pair(), view)
+    assert "Running" in first[BAR]
+    assert all(skipped(value) for value in page.refreshed(first[TOKEN], run.id, None, "", True, Pair(), view))
+    store.record_comparison(claim, run.id, 1, 2)
+    more = page.refreshed(first[TOKEN], run.id, None, "", True, Pair(), view)
+    assert "1 of 2 answers" in more[BAR]
+    assert skipped(more[EARLIER]), "no question began or ended"
+    store.let_go(claim, lambda _job, _step: Verdict(JobState.FINISHED, "Done."))
+    with store.writing() as connection:
+        connection.execute("UPDATE jobs SET finished_at = finished_at - 3600 WHERE id = ?", (claim.job_id,))
+    last = page.refreshed(more[TOKEN], run.id, None, "", True, Pair(), view)
+    assert "Stop" not in last[BAR]
+    assert not skipped(last[EARLIER])
+    with store.writing(run.id):
+        pass
+    again = page.refreshed(last[TOKEN], run.id, None, "", True, Pair(), view)
+    assert again[TOKEN] != last[TOKEN]
+    assert skipped(again[BAR]), "what has ended keeps the place in it"
+
+
+def test_without_scores_the_page_follows_the_comparison_that_it_shows(services: Services):
+    store = services.store
+    run_id = Player(store, Script("Bare", problem_set("bare", references=False), steps=1)).play()
+    with store.writing(run_id) as connection:
+        connection.execute("DELETE FROM evaluations WHERE run_id = ?", (run_id,))
+    bare = store.run(run_id)
+    assert bare is not None
+    asked = store.submit_set_comparison(run_id, bare.set_id, ["p000"], "bare")
+    assert scores_part(Choices(services), bare, View()).compared == asked
+    found = store.comparison(asked)
+    assert found is not None
+    store.request_cancel(found.job.id)
+
+
+def test_a_refresh_that_a_click_overtook_is_dropped():
+    clicks = Clicks()
+
+    def overtaken() -> list[Any]:
+        with clicks.acting():
+            return ["old"]
+
+    assert unless_clicked(clicks, lambda: ["new"]) == ["new"]
+    assert [skipped(value) for value in unless_clicked(clicks, overtaken)] == [True]
+    with clicks.acting():
+        num = clicks.num
+    assert clicks.num > num, "a refresh that began within the click is dropped too"
+
+
+def test_a_comparison_that_is_judged_blindly_leads_to_its_session(page: ComparePage, run: RunRow):
+    asked = page.store.submit_set_comparison(run.id, run.set_id, ["p000"], "hidden", blind_seed=1)
+    session = page.store.blind_session_of(asked)
+    assert session is not None
+    href = f'href="/blind?session={session.id}"'
+    assert href in queue_html(page.services, 0.0)
+    head = opened(page, id=asked)[0]
+    assert "These answers are judged blindly." in head
+    assert href in head
+    assert scores_part(page.choices, run, View(compared=asked)).compared is None
+    page.store.end_blind_session(session)
+    assert "judged blindly" not in opened(page, id=asked)[0]
+    assert href not in queue_html(page.services, 0.0)
+    found = page.store.comparison(asked)
+    assert found is not None
+    page.store.request_cancel(found.job.id)
+
+
+def test_another_set_is_asked_only_with_answers_that_the_rule_reads(
+    services: Services, run: RunRow, comparison_id: int
+):
+    store = services.store
+    problems = tuple(Problem(f"p{i:03d}", f"Who is {i}?") for i in range(3))
+    text = store.add_problem_set(ProblemSet("names", "text", problems, {}), "names.csv")
+    offered = [set_id for _, set_id in set_choices(Choices(services), run)]
+    assert offered[0] == run.set_id
+    assert text not in offered
+    detached = (Detach(problem_id="p000", answer="18"),)
+    answers = run.config.answers.model_copy(update={"detached": detached})
+    config = run.config.model_copy(update={"answers": answers})
+    ruled = replace(run, config_json=config.model_dump_json())
+    own = store.comparison(comparison_id)
+    assert own is not None
+    assert rule_of(ruled, own).detached == detached
+    assert rule_of(ruled, replace(own, set_id=text)).detached == ()

@@ -78,6 +78,7 @@ def test_a_run_that_cannot_be_taken_up_offers_the_clone_alone(store: Store, stat
     assert "data-pick" not in html
     assert "learning_rate=" in html
     assert ("Pause the run" in html) == (state is None)
+    assert "Pause the run" not in strips(run, store.alarms(run.id), True, {8}), "there is nothing to go back to"
 
 
 def test_a_run_without_alarms_offers_nothing(store: Store):

@@ -31,6 +31,7 @@ from app.format import interval, percent
 from app.gain_curves import gain_curves, gain_sentence
 from app.pages.run_control import control_of, start_control
 from app.pages.run_gain_charts import gain_charts
+from app.pages.run_records import files_view
 from app.pages.run_share import watch_mark, weights_view
 from app.pages.settings_webhooks import webhooks_view
 from app.report import gather, report_html, report_pdf
@@ -234,6 +235,8 @@ def test_the_gain_is_drawn_over_the_noise_of_its_base_and_beside_its_control(tmp
     ]
     assert curve.noise is not None
     assert chart.series[2].points == [(0, 0.0, -curve.noise, curve.noise), (10, 0.0, -curve.noise, curve.noise)]
+    lot = curve.control[-1]
+    assert f"at step 10, n = {lot.num_problems} problems × {lot.num_samples}" in gain_sentence(curve).split("by lot")[1]
     evidence = gather(own, run, time.time())
     assert "A/A noise of the base" in report_html(evidence)
     with drawing():
@@ -436,6 +439,12 @@ def test_the_page_offers_the_merge_and_the_commands(store):
     assert "No weights yet" in weights_view(services, run_of(store, 4), time.time())
     store.submit_export(1, "page")
     assert "It waits its turn" in weights_view(services, run_of(store, 1), time.time())
+
+
+def test_each_download_of_a_run_is_named_by_its_file(store):
+    named = re.findall(r"Download<span class=\"tt-sr\"> ([^<]+)</span>", files_view(run_of(store, 1), [], set(), 0.0))
+    assert len(named) == len(set(named)) > 10
+    assert "Config (YAML)" in named
 
 
 def test_the_mark_for_the_browser_says_state_alarms_and_stall_escaped(store):

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def run_id(studio: Studio) -> int:
-    changes = {"train.max_steps": 2, "checkpoint.every_steps": 1, "data.max_problems": 8}
+    # One step that changes much: two equal answers cannot be judged.
+    changes = {"train.max_steps": 1, "checkpoint.every_steps": 1, "data.max_problems": 4, "train.learning_rate": 2e-3}
     found = studio.desk.submit_run(tiny_config("Compared", **changes), "compared")
     assert studio.wait_for_end(found) is JobState.FINISHED, studio.story(found)
     return found
@@ -41,62 +42,49 @@ def fits_and_is_accessible(page: Page) -> None:
 def test_answers_are_read_while_they_are_written_and_can_be_stopped(studio: Studio, page: Page, run_id: int):
     page.goto(f"{studio.url}/compare?run={run_id}")
     page.get_by_label("Problem", exact=True).fill("Compute 345 + 278 - 19.")
-    page.locator("#ask-both").click()
-    result = page.locator("#comparison-result")
-    # Caught on the way: the first text is there before the last answer is.
-    expect(result).to_contain_text(re.compile("its turn comes|answering|writing"), timeout=90_000)
-    page.reload()
-    expect(result.locator("[data-key=side-adapted]")).to_contain_text("Consensus", timeout=90_000)
-    expect(result.locator("details")).to_have_count(16)
-    expect(page.locator("#pair-bar")).to_contain_text("Answer 1 of 8")
-    page.get_by_role("button", name="Next answer").press("Enter")
-    expect(page.locator("#pair-bar")).to_contain_text("Answer 2 of 8")
-    page.get_by_role("button", name="Formulas").click()
-    expect(page.locator("#pair-math .problem")).to_have_count(2)
-    [asked] = studio.store.comparisons(run_id)
-    assert (asked.partial, asked.seed) == ({}, studio.run(run_id).seed)
-
-    # A checkpoint instead of the final weights, and stopped on the way.
+    # So many answers that the first text is there long before the last one; and a checkpoint, not the final weights.
     page.locator("#compare-samples input[type=number]").fill("64")
-    page.get_by_label("Adapted weights").first.click()
+    page.get_by_label("Adapted weights").click()
     page.get_by_role("option", name="step 1").click()
     page.locator("#ask-both").click()
-    result.get_by_role("button", name="Stop").click(timeout=60_000)
+    result = page.locator("#comparison-result")
+    expect(result).to_contain_text(re.compile("its turn comes|answering|writing"), timeout=60_000)
+    result.get_by_role("button", name="Stop").click()
     expect(result).to_contain_text("This comparison was cancelled.", timeout=60_000)
-    stopped = studio.store.comparisons(run_id)[0]
+    [stopped] = studio.store.comparisons(run_id)
     assert (stopped.step, stopped.state) == (1, JobState.STOPPED)
 
 
 def test_a_whole_set_is_asked_filtered_and_read(studio: Studio, page: Page, run_id: int):
     page.goto(f"{studio.url}/compare?run={run_id}")
-    page.locator("#set-problems input").fill("12")
+    page.locator("#set-problems input").fill("6")
+    page.locator("#set-samples input[type=number]").fill("2")
     page.locator("#ask-set").click()
     bar, table = page.locator("#scores-bar"), page.locator("#scores")
-    expect(bar).to_contain_text("Asked: sums, 12")
-    expect(table.locator("tbody tr")).to_have_count(12, timeout=120_000)
-    expect(bar).to_contain_text("exact McNemar")
-    same = bar.get_by_role("link", name="Same answer")
-    num_same = int(re.findall(r"\d+", same.inner_text())[0])
-    same.press("Enter")
-    expect(table.locator("tbody tr")).to_have_count(num_same)
-    bar.get_by_role("link", name=re.compile("^All")).click()
-    expect(table.locator("tbody tr")).to_have_count(12)
+    expect(bar).to_contain_text("Asked: sums, 6")
+    expect(bar).to_contain_text("exact McNemar", timeout=60_000)
+    expect(table.locator("tbody tr")).to_have_count(6, timeout=60_000)
     name = studio.store.set_comparisons(run_id)[0].problem_ids[0]
     bar.get_by_role("searchbox").fill(name)
     bar.get_by_role("searchbox").press("Enter")
     expect(table.locator("tbody tr")).to_have_count(1)
     page.reload()
     expect(table.locator("tbody tr")).to_have_count(1)
-    fits_and_is_accessible(page)
     table.get_by_role("link", name="Read the answers").click()
-    expect(page.locator("#comparison-result details")).to_have_count(16)
-    expect(page.locator("#pair-bar")).to_contain_text("Word by word")
+    result = page.locator("#comparison-result")
+    expect(result.locator("details")).to_have_count(4)
+    expect(result).to_contain_text("Reference answer")
+    expect(page.locator("#pair-bar")).to_contain_text("Answer 1 of 2")
+    page.get_by_role("button", name="Next answer").press("Enter")
+    expect(page.locator("#pair-bar")).to_contain_text("Answer 2 of 2")
+    page.get_by_role("button", name="Formulas").click()
+    expect(page.locator("#pair-math .problem")).to_have_count(2)
     fits_and_is_accessible(page)
 
 
 def test_a_blind_session_by_keyboard_hides_names_until_it_ends(studio: Studio, page: Page, run_id: int):
     page.goto(f"{studio.url}/blind?run={run_id}")
-    page.locator("#blind-problems input[type=number]").fill("60")
+    page.locator("#blind-problems input[type=number]").fill("20")
     page.locator("#blind-start").click()
     stage = page.locator("#blind-stage")
     expect(stage).to_contain_text("0 of", timeout=120_000)
@@ -122,5 +110,5 @@ def test_a_blind_session_by_keyboard_hides_names_until_it_ends(studio: Studio, p
     expect(result).to_contain_text("Adapted preferred")
     expect(result).to_contain_text("exact sign test")
     expect(result.locator("tbody tr")).to_have_count(3)
-    fits_and_is_accessible(page)
+    assert faults(page) == []
     wait_until(lambda: studio.store.blind_sessions(run_id)[0].ended_at is not None, 5, lambda: "not ended")

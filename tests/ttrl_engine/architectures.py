@@ -26,6 +26,8 @@ _SMALL = {key: value for key, value in _COMMON.items() if key not in ("num_atten
 
 CONFIGS: dict[str, Callable[[], Any]] = {
     "llama": lambda: tf.LlamaConfig(**_COMMON, num_key_value_heads=1),
+    # Several groups of several heads.
+    "qwen2": lambda: tf.Qwen2Config(**{**_COMMON, "num_attention_heads": 4}, num_key_value_heads=2),
     "gpt2": lambda: tf.GPT2Config(
         vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=128, initializer_range=0.4, **_ENDS
     ),

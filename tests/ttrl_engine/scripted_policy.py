@@ -4,7 +4,7 @@ safeguards are the real ones, on a tiny model."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import pytest
 
 from ttrl_engine import trainer
 from ttrl_engine.config import RunConfig, parse_config
-from ttrl_engine.events import AlarmRaised, Event, StepFinished
-from ttrl_engine.policy import Policy, TrainRow
+from ttrl_engine.events import AlarmRaised, Event, RunFinished
+from ttrl_engine.policy import TrainRow
 from ttrl_engine.problems import Problem, ProblemSet
 from ttrl_engine.sampler import (
     NO_WATCHER,
@@ -57,14 +57,13 @@ Script = Callable[[Draw], Said]
 
 
 class ScriptedSampler:
-    """Says what the script says. Counts its calls to know the step."""
+    """Says what the script says of the step that the run is in."""
 
     name = "scripted"
 
-    def __init__(self, policy: Policy, script: Script) -> None:
+    def __init__(self, run: trainer._Run, script: Script) -> None:
         self.notes: list[str] = []
-        self._policy, self._script = policy, script
-        self._num_updates = 0
+        self._run, self._script = run, script
 
     def sample(
         self,
@@ -84,24 +83,23 @@ class ScriptedSampler:
         return drawn
 
     def _rollout(self, request: SampleRequest, index: int, params: SamplingParams) -> Rollout:
-        tokenizer = self._policy.tokenizer
+        tokenizer = self._run.policy.tokenizer
         asked = re.search(r"How much is (\d+)", str(tokenizer.decode(list(request.prompt_ids))))
         assert asked is not None
         is_exam = params.temperature == EXAM_TEMPERATURE
-        said = self._script(Draw(self._num_updates + (not is_exam), int(asked[1]) - 100, index, is_exam))
+        said = self._script(Draw(self._run.state.step + (not is_exam), int(asked[1]) - 100, index, is_exam))
         ids = tokenizer.encode(said.text, add_special_tokens=False)
         tokens = tuple(ids if said.is_cut else [*ids, params.stop_ids[0]])
         assert len(tokens) <= params.max_new_tokens
         if said.nats is None:
             row = TrainRow(request.prompt_ids, tokens, (0.0,) * len(tokens), 0.0)
-            logprobs = tuple(self._policy.logprobs([row], params.temperature).tolist())
+            logprobs = tuple(self._run.policy.logprobs([row], params.temperature).tolist())
         else:
             logprobs = (-said.nats,) * len(tokens)
         return Rollout(tokens, logprobs, "length" if said.is_cut else "stop")
 
     def sync(self) -> None:
-        """An update was made."""
-        self._num_updates += 1
+        """It asks the run."""
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -125,11 +123,15 @@ def scripted_config(model: Path, **changes: Any) -> RunConfig:
 
 
 def play(
-    script: Script, folder: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+    script: Script,
+    folder: Path,
+    config: RunConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    benchmarks: Mapping[str, ProblemSet] | None = None,
 ) -> tuple[list[Event], list[AlarmRaised]]:
     """All events of a run of the scripted policy, and the alarms among them."""
-    monkeypatch.setattr(trainer._Run, "_make_sampler", lambda run: ScriptedSampler(run.policy, script))
+    monkeypatch.setattr(trainer._Run, "_make_sampler", lambda run: ScriptedSampler(run, script))
     events: list[Event] = []
-    trainer.run(config, folder, PROBLEMS, {}, events.append)
-    assert any(isinstance(event, StepFinished) for event in events)
+    trainer.run(config, folder, PROBLEMS, benchmarks or {}, events.append)
+    assert isinstance(events[-1], RunFinished)
     return events, [event for event in events if isinstance(event, AlarmRaised)]

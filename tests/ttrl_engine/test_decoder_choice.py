@@ -107,8 +107,8 @@ def test_reading_anew_draws_what_a_cache_would(name: str, monkeypatch: pytest.Mo
     expected = sample(model)[1]
     refuse_caches(monkeypatch)
     monkeypatch.setattr(decoder_choice, "_deviation_of_generate", lambda _: 1.0)
-    # So few numbers that a pass holds three rows at most.
-    monkeypatch.setattr(rereading, "HEAD_NUMBERS", 97 * 40)
+    # So few that a pass holds three rows at most.
+    monkeypatch.setattr(rereading, "MAX_POSITIONS", 40)
     sampler, found = sample(model)
     assert "a new pass over the whole text" in sampler.notes[0]
     assert [[r.tokens for r in group] for group in found] == [[r.tokens for r in group] for group in expected]
@@ -163,6 +163,23 @@ def test_a_decoder_whose_logits_are_off_is_not_used(monkeypatch: pytest.MonkeyPa
     choice = choose_decoder(make("llama"))
     assert choice.decoder is None
     assert "off by" in str(choice.note)
+
+
+@torch.inference_mode()
+def test_a_decoder_that_gives_what_is_not_a_number_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where it does so for one row only, and not the last."""
+    real = PlainDecoder.step
+
+    def broken(self: PlainDecoder, tokens: torch.Tensor) -> torch.Tensor:
+        logits = real(self, tokens)
+        logits[0, 5] = torch.nan
+        return logits
+
+    monkeypatch.setattr(PlainDecoder, "step", broken)
+    model = make("llama")
+    found, why = decoder_choice._tried(lambda: PlainDecoder(model), model, pads=True)
+    assert found is None
+    assert "off by inf" in why
 
 
 def test_static_decoding_is_offered_where_every_layer_attends_to_everything() -> None:

@@ -13,6 +13,7 @@ from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import RunError
 from ttrl_engine.gpu_split import COMFORTABLE, Split, split_gpu
 from ttrl_engine.memory import GIB, PROCESS, ModelShape, estimate
+from ttrl_engine.ranks import ALONE, Ranks
 from ttrl_engine.sampler import SampleRequest, SamplingParams, StopRequested
 from ttrl_engine.torch_sampler import TorchSampler
 from ttrl_engine.vllm_sampler import GPU_SHARE, VllmSampler, split_of_gpu
@@ -54,15 +55,18 @@ def test_the_engine_sleeps_where_both_do_not_fit_at_once_and_only_there(
     found = estimate(shape_of(name), config, "cuda", gpu)
     assert found.split is not None
     assert (found.split.sleeps, found.split.fits) == (sleeps, True)
-    trainer_alone = estimate(shape_of(name), config.with_changes(**{"hardware.sampler": "torch"}), "cuda")
-    resident = trainer_alone.during("always")
-    peak = resident + trainer_alone.during("updating")
+    of_engine = ("vllm weights", "vllm fixed", "key-value cache", "sampling")
+    resident, updating = (
+        sum(part.bytes for part in found.parts if part.name not in of_engine and part.when == when)
+        for when in ("always", "updating")
+    )
+    peak = resident + updating
     at_once = resident if sleeps else peak
-    assert found.split.engine + at_once <= COMFORTABLE * gpu
     everything = estimate(shape_of(name), config, "cuda")
     engine = {part.name: part.bytes for part in everything.parts}
-    whole = sum(engine[part] for part in ("vllm weights", "vllm fixed", "key-value cache", "sampling"))
-    assert found.split.engine <= whole, "more than it could ever use"
+    whole = sum(engine[part] for part in of_engine)
+    # No more than it could ever use; the cache that the torch sampler would keep takes nothing from it.
+    assert found.split.engine == min(int(COMFORTABLE * gpu) - at_once, whole)
     if not sleeps:
         assert found.total <= COMFORTABLE * gpu
         assert found.total == peak + found.split.engine
@@ -148,6 +152,7 @@ def test_where_vllm_cannot_start_a_run_takes_torch_or_says_why_not(
     notes: list[str] = []
     run = trainer._Run.__new__(trainer._Run)
     run.config, run.policy = RunConfig().with_changes(**{"hardware.sampler": wanted}), _policy("cuda")
+    run.ranks = ALONE
     run.emit = lambda event: notes.append(event.message)  # type: ignore[attr-defined]
     monkeypatch.setattr(trainer, "vllm_installed", lambda: True)
     monkeypatch.setattr(trainer, "cache_budget", lambda _device: GIB)
@@ -158,6 +163,29 @@ def test_where_vllm_cannot_start_a_run_takes_torch_or_says_why_not(
         return
     assert isinstance(run._make_sampler(), TorchSampler)
     assert "so the torch sampler is used" in notes[0]
+
+
+def test_ranks_take_one_sampler_where_only_one_of_them_has_too_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Two(Ranks):
+        def gather(self, value: Any) -> list[Any]:
+            return [value, Split(9 * GIB, True, False)]
+
+    run = trainer._Run.__new__(trainer._Run)
+    run.config, run.policy, run.ranks = RunConfig(), _policy("cuda"), Two(0, 2)
+    run.emit = lambda _event: None
+    monkeypatch.setattr(trainer, "vllm_installed", lambda: True)
+    monkeypatch.setattr(trainer, "cache_budget", lambda _device: GIB)
+    monkeypatch.setattr(trainer, "split_of_gpu", lambda _policy, _config: Split(35 * GIB, False, True))
+    assert isinstance(run._make_sampler(), TorchSampler)
+
+
+def test_an_engine_that_refuses_to_sleep_is_told_and_shut_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Engine, level: int) -> None:
+        raise AssertionError(f"no sleep of level {level} with segments that expand")
+
+    monkeypatch.setattr(Engine, "sleep", refuse)
+    with pytest.raises(RunError, match=r"vLLM could not start: no sleep of level 1.*Set the sampler to `torch`"):
+        _start(monkeypatch, Split(35 * GIB, True, True))
 
 
 def _policy(device: str, config: dict[str, Any] | None = None) -> Any:

@@ -115,3 +115,13 @@ def test_a_checkpoint_from_before_the_flag_is_read(roomy: Path, tmp_path: Path) 
     del data["checkpointing"]
     (path / "state.json").write_text(json.dumps(data))
     assert not load_state(path).checkpointing
+
+
+def test_checkpointing_that_the_config_asks_for_is_not_told_as_a_lack_of_memory(tmp_path: Path) -> None:
+    config = small_config(**{**CHANGES, "train.max_steps": 2, "train.gradient_checkpointing": True})
+    train(tmp_path, config, stop_after=1)
+    [(_, path)] = list_checkpoints(tmp_path)
+    data = json.loads((path / "state.json").read_text())
+    del data["checkpointing"]
+    (path / "state.json").write_text(json.dumps(data))
+    assert warnings(train(tmp_path, config)) == []

@@ -24,6 +24,7 @@ ROLLOUTS = [
 ]
 CHANGES: dict[str, Any] = {
     "evaluate.every_steps": 0,
+    "evaluate.max_problems": 2,
     "checkpoint.every_steps": 2,
     "train.max_steps": 4,
     # Several micro-batches per update: every row is in it, and alone.

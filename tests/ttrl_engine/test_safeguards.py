@@ -92,6 +92,17 @@ def test_no_false_consensus_where(now, poll):
     assert consents(now, poll) == []
 
 
+def test_held_out_problems_that_agree_less_from_the_start_and_follow_are_no_alarm():
+    """Polls may be drawn in another way than votes, so their levels say nothing."""
+    guards = Safeguards(SafeguardConfig())
+    guards.observe_held_out(0, {"held_out_consensus": 0.1})
+    watch(guards, [{"consensus": 0.4, "flip_share": 0.3}] * 5 + [AGREED] * 4)
+    assert guards.observe_held_out(9, {"held_out_consensus": 0.55}) == []
+    (alarm,) = guards.observe_held_out(12, {"held_out_consensus": 0.2})
+    assert alarm.value == pytest.approx(0.4)
+    assert "from 10% to 20%" in alarm.message
+
+
 def test_false_consensus_switched_off_or_without_polls_is_silent():
     assert consents(AGREED, {"held_out_consensus": 0.2}, SafeguardConfig(false_consensus=None)) == []
     guards = Safeguards(SafeguardConfig())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from tests.ttrl_engine.scripted_policy import Draw, Said, Script, play, scripted_config
+from tests.ttrl_engine.scripted_policy import NUM_PROBLEMS, Draw, Said, Script, play, scripted_config
 from ttrl_engine.checkpoint import list_checkpoints, load_state
 from ttrl_engine.events import CheckpointSaved, Ending, HeldOutPolled, Noted, RunFinished
+from ttrl_engine.problems import Problem, ProblemSet
+from ttrl_engine.sampler import StopRequested
 
 BREAKS_AT = 5
 SAVING = {"checkpoint.every_steps": 1}
@@ -167,6 +170,47 @@ def test_a_run_that_goes_on_after_an_alarm_keeps_its_healthy_checkpoint(
     events, [alarm] = play(answers_all_alike, tmp_path, scripted_config(tiny_model, **SAVING), monkeypatch)
     assert len([event for event in events if isinstance(event, CheckpointSaved)]) == 9
     assert [step for step, _ in list_checkpoints(tmp_path)] == [alarm.step - 1, 8, 9]
+
+
+OTHERS = ProblemSet("others", "number", (Problem("o", "How much is 190?"),), {"o": "7"})
+
+
+def stopped_at(script: Script, is_moment: Callable[[Draw], bool]) -> Script:
+    """The same, but for a stop the first time that this is asked for."""
+    stops = iter([True])
+
+    def says(draw: Draw) -> Said:
+        if is_moment(draw) and next(stops, False):
+            raise StopRequested
+        return healthy(draw) if draw.problem >= NUM_PROBLEMS else script(draw)
+
+    return says
+
+
+def test_an_alarm_of_the_poll_outlives_a_stop_in_the_same_evaluation(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = scripted_config(tiny_model, **SAVING)
+    script = stopped_at(learns_by_heart, lambda draw: draw.problem >= NUM_PROBLEMS and draw.step == 6)
+    stopped, alarms = play(script, tmp_path, config, monkeypatch, {"others": OTHERS})
+    assert (stopped[-1].as_dict()["ending"], stopped[-1].as_dict()["step"]) == (Ending.STOPPED, 6)
+    assert alarms == []
+    resumed, [alarm] = play(script, tmp_path, config, monkeypatch, {"others": OTHERS})
+    assert (alarm.alarm, alarm.step) == ("false_consensus", 6)
+    assert not load_state(dict(list_checkpoints(tmp_path))[9]).healthy
+    assert resumed[-1].as_dict()["ending"] == Ending.COMPLETED
+
+
+def test_a_run_stopped_between_alarm_and_roll_back_is_rolled_back_when_resumed(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = scripted_config(tiny_model, **{**SAVING, "evaluate.every_steps": 1, "safeguards.action": "roll_back"})
+    script = stopped_at(answers_all_alike, lambda draw: draw.is_exam and draw.step == BREAKS_AT + 1)
+    stopped, [alarm] = play(script, tmp_path, config, monkeypatch)
+    assert (alarm.step, stopped[-1].as_dict()["ending"]) == (BREAKS_AT + 1, Ending.STOPPED)
+    resumed, again = play(script, tmp_path, config, monkeypatch)
+    assert (resumed[-1].as_dict()["ending"], resumed[-1].as_dict()["step"]) == (Ending.ALARM, alarm.step - 1)
+    assert again == []
 
 
 def test_a_run_that_false_consensus_has_paused_goes_on_when_resumed(

@@ -11,7 +11,7 @@ from ttrl_engine.decoder_choice import choose_decoder
 from ttrl_engine.decoding import Decoder, PlainDecoder, moves
 from ttrl_engine.shared_decoding import Prompts, Rows, SharedDecoder, shared_attention
 
-SERVED = ("llama", "gpt2", "gemma")
+SERVED = ("llama", "qwen2", "gpt2", "gemma")
 PROMPTS = [[5, 6, 7, 8], [9, 10, 11, 12, 13, 14, 15], [16, 17, 18, 19, 20, 21, 22]]
 
 

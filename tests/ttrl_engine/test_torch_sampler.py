@@ -3,6 +3,7 @@ import torch
 
 from ttrl_engine.policy import Policy, TrainRow
 from ttrl_engine.sampler import Rollout, SampleRequest, SamplingParams, StopRequested
+from ttrl_engine.shared_decoding import SharedDecoder
 from ttrl_engine.torch_sampler import TorchSampler, waves
 
 PARAMS = SamplingParams(temperature=0.8, top_p=1.0, max_new_tokens=24, stop_ids=(1,))
@@ -39,6 +40,22 @@ def test_waves_under_a_small_budget_give_the_same_rollouts(policy: Policy) -> No
     assert [[r.tokens for r in g] for g in sample(policy, asked, max_rows=6)] == [
         [r.tokens for r in g] for g in sample(policy, asked)
     ]
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_nothing_of_the_cache_is_held_in_the_update(policy: Policy, is_stopped: bool) -> None:
+    sampler = TorchSampler(lambda: policy.base, 1 << 30, 512)
+    calls = iter(range(100))
+    try:
+        # Of unequal lengths, so that there is a mask as well.
+        sampler.sample(requests("abc", "xy"), PARAMS, lambda *_: None, lambda: is_stopped and next(calls) == 4)
+    except StopRequested:
+        assert is_stopped
+    assert sampler._chosen is not None
+    decoder = sampler._chosen[1].decoder
+    assert isinstance(decoder, SharedDecoder)
+    assert decoder.cache.bytes_per_token == 0
+    assert (decoder.mask, decoder.positions, decoder.prompts.layers, decoder.prompts.bias) == (None, None, [], None)
 
 
 def test_the_end_token_is_kept_and_nothing_follows_it(policy: Policy) -> None:

@@ -84,8 +84,13 @@ def test_a_roll_back_waits_in_the_queue_and_a_resume_takes_it_back(store: Store,
     job_id = _run(store, run_id).job_id
     store.request_roll_back(job_id)
     assert (_run(store, run_id).state, store.job(job_id).intent) == (JobState.QUEUED, Intent.ROLL_BACK)
+    with pytest.raises(StudioError, match="something else"):
+        store.request_resume(job_id)
+    assert store.request_roll_back(job_id) is JobState.QUEUED
     store.request_pause(job_id)
     store.request_resume(job_id)
+    with pytest.raises(StudioError, match="something else"):
+        store.request_roll_back(job_id)
     supervisor.serve()
     assert (_run(store, run_id).state, _run(store, run_id).step) == (JobState.FINISHED, 4)
 

@@ -91,13 +91,49 @@ def test_a_set_comparison_with_nothing_or_too_much_to_ask_is_refused(store: Stor
     assert store.submit_set_comparison(run_id, set_id, ["p0"], "c") == one, "a double click asks once"
 
 
+def test_while_answers_grow_only_the_progress_of_the_run_changes(store: Store, submit, set_id):
+    run_id = submit()
+    comparison_id = store.submit_set_comparison(run_id, set_id, ["p0"], "c", num_samples=1)
+    claim = store.claim_next("w")
+    assert claim is not None
+    store.begin_comparison(claim)
+    before = store.change_token(run_id), store.change_token(None), store.progress_token(run_id)
+    store.record_comparison(claim, run_id, 1, 2, partial_json="{}")
+    side = {"label": "1", "consensus": 1.0, "answers": [{"text": "one", "length": 3}, {"text": "two", "length": 3}]}
+    store.record_sides(claim, comparison_id, run_id, [("base", "p0", side)])
+    assert store.change_token(run_id) == before[0], "an open page of the run is not drawn anew"
+    assert store.change_token(None) != before[1], "the queue shows how far it is"
+    assert store.progress_token(run_id) == before[2] + 2
+    store.record_comparison(claim, run_id, result_json="{}")
+    assert store.change_token(run_id) != before[0]
+    assert store.first_answers(comparison_id) == {"p0": {"base": {"text": "one", "length": 3}}}
+
+
+def test_lists_of_comparisons_over_sets_end_somewhere(store: Store, submit, set_id):
+    run_id = submit()
+    ids = [store.submit_set_comparison(run_id, set_id, ["p0"], f"c{i}") for i in range(22)]
+    assert [each.id for each in store.set_comparisons(run_id)] == ids[:1:-1]
+    blind = [store.submit_set_comparison(run_id, set_id, ["p0"], f"b{i}", blind_seed=i) for i in range(21)]
+    assert [each.comparison_id for each in store.blind_sessions(run_id)] == blind[:0:-1]
+
+
+def test_problems_are_found_by_id_in_their_set_alone(store: Store, set_id):
+    found = store.problems_of(set_id, ["p1", "p3", "no such"])
+    assert {name: row.problem_id for name, row in found.items()} == {"p1": "p1", "p3": "p3"}
+    assert store.problems_of("no such", ["p1"]) == store.problems_of(None, ["p1"]) == {}
+
+
 @pytest.fixture
 def session(store: Store, submit, set_id) -> BlindSessionRow:
-    comparison_id = store.submit_set_comparison(submit(), set_id, ["p0", "p1", "p2"], "c", num_samples=1)
-    session_id = store.start_blind_session(comparison_id, seed=5)
-    assert store.start_blind_session(comparison_id, seed=6) == session_id, "one session per comparison"
-    found = store.blind_session(session_id)
+    def ask(seed: int) -> int:
+        return store.submit_set_comparison(run_id, set_id, ["p0", "p1", "p2"], "c", num_samples=1, blind_seed=seed)
+
+    run_id = submit()
+    comparison_id = ask(5)
+    assert ask(6) == comparison_id, "one session per comparison"
+    found = store.blind_session_of(comparison_id)
     assert found is not None
+    assert found == store.blind_session(found.id)
     assert found.seed == 5
     return found
 

@@ -13,32 +13,22 @@ from worker.store.connection import Connected, now
 class BlindSessions(Connected):
     """The tables `blind_sessions` and `blind_votes`."""
 
-    def start_blind_session(self, comparison_id: int, seed: int) -> int:
-        """A session on the answers of a comparison over a set, which may still be computed; returns its id.
-
-        A comparison has one session at most: who has seen the names cannot judge the same answers blindly.
-        """
-        with self.writing(*self._scope_of(comparison_id)) as connection:
-            connection.execute(
-                "INSERT OR IGNORE INTO blind_sessions (comparison_id, seed, created_at) VALUES (?, ?, ?)",
-                (comparison_id, seed, now()),
-            )
-            row = connection.execute(
-                "SELECT id FROM blind_sessions WHERE comparison_id = ?", (comparison_id,)
-            ).fetchone()
-        return int(row["id"])
-
     def blind_session(self, session_id: int) -> BlindSessionRow | None:
         """One session."""
         row = self.row("SELECT * FROM blind_sessions WHERE id = ?", (session_id,))
         return None if row is None else BlindSessionRow(**dict(row))
 
-    def blind_sessions(self, run_id: int) -> list[BlindSessionRow]:
-        """The sessions on a run, newest first."""
+    def blind_session_of(self, comparison_id: int) -> BlindSessionRow | None:
+        """The session on a comparison, which has one at most: who has seen the names cannot judge the same answers."""
+        row = self.row("SELECT * FROM blind_sessions WHERE comparison_id = ?", (comparison_id,))
+        return None if row is None else BlindSessionRow(**dict(row))
+
+    def blind_sessions(self, run_id: int, limit: int = 20) -> list[BlindSessionRow]:
+        """The newest sessions on a run, newest first."""
         found = self.rows(
             "SELECT blind_sessions.* FROM blind_sessions JOIN comparisons ON comparisons.id = comparison_id"
-            " WHERE comparisons.run_id = ? ORDER BY blind_sessions.id DESC",
-            (run_id,),
+            " WHERE comparisons.run_id = ? ORDER BY blind_sessions.id DESC LIMIT ?",
+            (run_id, limit),
         )
         return [BlindSessionRow(**dict(row)) for row in found]
 

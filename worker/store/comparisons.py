@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from ttrl_engine.config import AnswerConfig
 from ttrl_engine.errors import ConfigError
-from worker.rows import ComparisonRow, SideRow
+from worker.rows import ComparisonRow, RunRow, SideRow
 from worker.store.connection import Connected, now
 from worker.store.jobs import JOB_COLUMNS, NUM_JOB_COLUMNS, insert_job, job_row
 
@@ -25,7 +26,8 @@ _BY_JOB = _SELECT + " WHERE comparisons.job_id = ?"
 _OF_RUN = _SELECT + " WHERE comparisons.run_id = ? AND comparisons.set_id IS NULL ORDER BY comparisons.id DESC LIMIT ?"
 _OF_SETS = f"""
 {_SELECT} WHERE comparisons.run_id = ? AND comparisons.set_id IS NOT NULL AND NOT EXISTS (
-  SELECT 1 FROM blind_sessions WHERE comparison_id = comparisons.id AND ended_at IS NULL) ORDER BY comparisons.id DESC
+  SELECT 1 FROM blind_sessions WHERE comparison_id = comparisons.id AND ended_at IS NULL)
+ORDER BY comparisons.id DESC LIMIT ?
 """  # noqa: S608 (our own columns)
 
 MAX_PROMPT_CHARACTERS = 20_000
@@ -70,17 +72,27 @@ class Comparisons(Connected):
         temperature: float = 0.6,
         max_new_tokens: int = 512,
         seed: int = 0,
+        blind_seed: int | None = None,
     ) -> int:
-        """Ask for base and adapted answers to these problems of a set; the rest as for `submit_comparison`."""
+        """Ask for base and adapted answers to these problems of a set; the rest as for `submit_comparison`.
+
+        With `blind_seed` a blind session on the answers begins with it, so that no name is shown in between.
+        """
         if not problem_ids:
             raise ConfigError("There is nothing to compare: this set has no problems.")
         if len(problem_ids) > MAX_PROBLEMS:
             raise ConfigError(f"Ask about {MAX_PROBLEMS:,} problems at most; these are {len(problem_ids):,}.")
         values = (step, "", None, num_samples, temperature, max_new_tokens, seed)
-        return self._submit(run_id, client_id, values, set_id, json.dumps(list(problem_ids)))
+        return self._submit(run_id, client_id, values, set_id, json.dumps(list(problem_ids)), blind_seed)
 
     def _submit(
-        self, run_id: int, client_id: str, values: tuple[Any, ...], set_id: str | None, problem_ids_json: str | None
+        self,
+        run_id: int,
+        client_id: str,
+        values: tuple[Any, ...],
+        set_id: str | None,
+        problem_ids_json: str | None,
+        blind_seed: int | None = None,
     ) -> int:
         _step, _prompt, _problem_id, num_samples, temperature, max_new_tokens, _seed = values
         if not 1 <= num_samples <= 256 or not 0 < temperature <= 4 or not 1 <= max_new_tokens <= 131_072:
@@ -97,7 +109,13 @@ class Comparisons(Connected):
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (insert_job(connection, "compare"), client_id, run_id, *values, set_id, problem_ids_json, now()),
             )
-            return int(cursor.lastrowid or 0)
+            comparison_id = int(cursor.lastrowid or 0)
+            if blind_seed is not None:
+                connection.execute(
+                    "INSERT INTO blind_sessions (comparison_id, seed, created_at) VALUES (?, ?, ?)",
+                    (comparison_id, blind_seed, now()),
+                )
+            return comparison_id
 
     def comparison(self, comparison_id: int) -> ComparisonRow | None:
         """One comparison with its job."""
@@ -113,9 +131,9 @@ class Comparisons(Connected):
         """The comparisons of a run on single prompts, newest first."""
         return [_comparison_row(row) for row in self.rows(_OF_RUN, (run_id, limit))]
 
-    def set_comparisons(self, run_id: int) -> list[ComparisonRow]:
-        """The comparisons of a run over sets, newest first, without those that are still judged blindly."""
-        return [_comparison_row(row) for row in self.rows(_OF_SETS, (run_id,))]
+    def set_comparisons(self, run_id: int, limit: int = 20) -> list[ComparisonRow]:
+        """The newest comparisons of a run over sets, newest first, without those that are still judged blindly."""
+        return [_comparison_row(row) for row in self.rows(_OF_SETS, (run_id, limit))]
 
     def compared_sides(self, comparison_id: int) -> list[SideRow]:
         """How the problems of a comparison over a set were answered, as far as they have been."""
@@ -134,6 +152,25 @@ class Comparisons(Connected):
             (comparison_id, problem_id),
         )
         return {row["side"]: json.loads(row["side_json"]) for row in found}
+
+    def first_answers(self, comparison_id: int) -> dict[str, dict[str, Any]]:
+        """The first answer of each side of a comparison over a set, by problem id and side."""
+        found: dict[str, dict[str, Any]] = {}
+        for row in self.rows(
+            "SELECT problem_id, side, json_extract(side_json, '$.answers[0]') AS answer FROM comparison_answers"
+            " WHERE comparison_id = ?",
+            (comparison_id,),
+        ):
+            found.setdefault(row["problem_id"], {})[row["side"]] = json.loads(row["answer"])
+        return found
+
+
+def rule_of(run: RunRow, comparison: ComparisonRow) -> AnswerConfig:
+    """How answers of a comparison are read and compared: as in its run. What was said of single answers was said of
+    the run's own set: another may have problems of the same ids."""
+    rule = run.config.answers
+    own = comparison.set_id in (None, run.set_id)
+    return rule if own else rule.model_copy(update={"merges": (), "detached": ()})
 
 
 def _comparison_row(row: sqlite3.Row) -> ComparisonRow:

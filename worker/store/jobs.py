@@ -146,6 +146,8 @@ class Jobs(Connected):
         with self.writing(*self._scopes(job_id)) as connection:
             state = self._state(connection, job_id)
             if state is JobState.QUEUED:
+                if self.job(job_id).intent is not intent:
+                    raise StudioError("It already waits in the queue for something else. Pause it there first.")
                 return state
             if not can_move(state, JobState.QUEUED) or state in ACTIVE:
                 raise StudioError(f"This job cannot be resumed: {_PLAIN[state]}.")

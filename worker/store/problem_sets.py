@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ttrl_engine.config import AnswerConfig
@@ -160,6 +160,14 @@ class ProblemSets(Connected):
         """One problem by the id it has in its set."""
         row = self.row("SELECT * FROM problems WHERE set_id = ? AND problem_id = ?", (set_id, problem_id))
         return None if row is None else _problem_row(row)
+
+    def problems_of(self, set_id: str | None, problem_ids: Iterable[str]) -> dict[str, ProblemRow]:
+        """Those of these problems that a stored set has, by id."""
+        found = self.rows(
+            "SELECT * FROM problems WHERE set_id = ? AND problem_id IN (SELECT value FROM json_each(?))",
+            (set_id, json.dumps(list(problem_ids))),
+        )
+        return {row["problem_id"]: _problem_row(row) for row in found}
 
 
 def rule_from(rule_json: str) -> AnswerConfig:

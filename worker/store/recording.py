@@ -66,7 +66,7 @@ class Recording(Holding):
         partial_json: str | None = None,
     ) -> None:
         """How far a comparison is, its answers as they grow, or its result. Raises FencedError."""
-        with self.writing(run_id) as connection:
+        with self.writing(-run_id if result_json is None else run_id) as connection:
             fence(connection, claim)
             connection.execute(
                 "UPDATE comparisons SET done = COALESCE(:done, done), total = COALESCE(:total, total),"
@@ -79,7 +79,7 @@ class Recording(Holding):
         self, claim: Claim, comparison_id: int, run_id: int, sides: Sequence[tuple[str, str, dict[str, Any]]]
     ) -> None:
         """Sides of a comparison over a set: (name, problem id, side). Raises FencedError."""
-        with self.writing(run_id) as connection:
+        with self.writing(-run_id) as connection:
             fence(connection, claim)
             for name, problem_id, side in sides:
                 lengths = [answer["length"] for answer in side["answers"]]
