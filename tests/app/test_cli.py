@@ -284,9 +284,14 @@ def test_up_answers_restarts_and_stops(tmp_path):
     port = free_port("127.0.0.1", 0, 1)
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "app.cli", "demo", "--port", str(port), "--data-dir", str(tmp_path)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    said = tmp_path / "said.txt"
+    with said.open("w") as stderr, subprocess.Popen(command, cwd=ROOT, stderr=stderr) as process:
         try:
             wait_until_ready(url)
+            deadline = time.monotonic() + 60
+            while "press Start" not in said.read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
             assert (tmp_path / "app.db").exists()
             web = child_running(process.pid, "-m app")
             assert web is not None
@@ -299,11 +304,10 @@ def test_up_answers_restarts_and_stops(tmp_path):
             assert child_running(process.pid, "-m worker")
         finally:
             process.terminate()
-            _, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
-    assert "press Start" in said
-    assert "The web process ended by signal SIGKILL" in said
-    assert "did not stop in time" not in said
+            process.wait(60)
+    assert process.returncode == 0, said.read_text()
+    assert "The web process ended by signal SIGKILL" in said.read_text()
+    assert "did not stop in time" not in said.read_text()
 
 
 def wait_until_ready(url: str, timeout_s: float = 90.0) -> None:
