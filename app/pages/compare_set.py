@@ -35,7 +35,7 @@ class SetForm:
         with gr.Column(elem_classes=["form-card"]):
             gr.HTML('<h2 class="tt-h2">Ask both about a whole set</h2>', apply_default_css=False)
             with gr.Row(elem_classes=["ask-row"]):
-                chosen = gr.Dropdown([], label="Problem set", elem_id="set-chosen", min_width=280)
+                chosen = gr.Dropdown([], label="Problem set", elem_id="set-chosen", scale=2, min_width=280)
                 num_problems = gr.Number(
                     50,
                     label="Problems",
@@ -46,6 +46,7 @@ class SetForm:
                     elem_id="set-problems",
                     min_width=140,
                 )
+            with gr.Row(elem_classes=["ask-row"]):
                 num_samples = gr.Slider(
                     1,
                     64,
