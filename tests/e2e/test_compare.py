@@ -57,19 +57,21 @@ def test_answers_are_read_while_they_are_written_and_can_be_stopped(studio: Stud
 
 def test_a_whole_set_is_asked_filtered_and_read(studio: Studio, page: Page, run_id: int):
     page.goto(f"{studio.url}/compare?run={run_id}")
+    # Before the page has loaded, its handlers would not see what is typed.
+    expect(page.locator("#set-chosen input")).not_to_have_value("", timeout=30_000)
     page.locator("#set-problems input").fill("6")
     page.locator("#set-samples input[type=number]").fill("2")
     page.locator("#ask-set").click()
     bar, table = page.locator("#scores-bar"), page.locator("#scores")
-    expect(bar).to_contain_text("Asked: sums, 6")
+    expect(bar).to_contain_text("Asked: sums, 6", timeout=30_000)
     expect(bar).to_contain_text("exact McNemar", timeout=60_000)
     expect(table.locator("tbody tr")).to_have_count(6, timeout=60_000)
     name = studio.store.set_comparisons(run_id)[0].problem_ids[0]
     bar.get_by_role("searchbox").fill(name)
     bar.get_by_role("searchbox").press("Enter")
-    expect(table.locator("tbody tr")).to_have_count(1)
+    expect(table.locator("tbody tr")).to_have_count(1, timeout=30_000)
     page.reload()
-    expect(table.locator("tbody tr")).to_have_count(1)
+    expect(table.locator("tbody tr")).to_have_count(1, timeout=30_000)
     table.get_by_role("link", name="Read the answers").click()
     result = page.locator("#comparison-result")
     expect(result.locator("details")).to_have_count(4)
