@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, Qwen2Config
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from benchmarks.update import QWEN
 from ttrl_engine.config import DataConfig, HardwareConfig, ModelConfig, TrainConfig
 from ttrl_engine.policy import Policy
 from ttrl_engine.problems import load_problem_set
@@ -55,18 +56,9 @@ def bundled(problems: int, rollouts: int) -> tuple[PreTrainedModel, list[SampleR
 
 def qwen_shape(problems: int, rollouts: int) -> tuple[PreTrainedModel, list[SampleRequest], SamplingParams]:
     """Random weights in the shape of Qwen2.5-1.5B, in bfloat16. One token in 400 ends an answer, so lengths vary."""
-    config = Qwen2Config(
-        vocab_size=151_936,
-        hidden_size=1536,
-        intermediate_size=8960,
-        num_hidden_layers=28,
-        num_attention_heads=12,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-    )
     torch.manual_seed(0)
     with torch.device("cuda"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()  # type: ignore[no-untyped-call]
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(QWEN, dtype=torch.bfloat16).eval()  # type: ignore[no-untyped-call]
     prompts = torch.randint(1000, 100_000, (problems, 150), generator=torch.Generator().manual_seed(0)).tolist()
     requests = [SampleRequest(tuple(ids), rollouts, stream_of(0, number)) for number, ids in enumerate(prompts)]
     return model, requests, SamplingParams(1.0, 1.0, 512, tuple(range(0, 151_936, 400)))

@@ -28,37 +28,26 @@ from ttrl_engine.memory import ModelShape
 from ttrl_engine.packing import TrainRow
 from ttrl_engine.policy import Policy
 
-QWEN = Qwen2Config(
-    vocab_size=151_936,
-    hidden_size=1536,
-    intermediate_size=8960,
-    num_hidden_layers=28,
-    num_attention_heads=12,
-    num_key_value_heads=2,
-    max_position_embeddings=4096,
-    tie_word_embeddings=True,
-)
-SMALL = Qwen2Config(
-    vocab_size=8_192,
-    hidden_size=512,
-    intermediate_size=2048,
-    num_hidden_layers=16,
-    num_attention_heads=8,
-    num_key_value_heads=4,
-    max_position_embeddings=4096,
-    tie_word_embeddings=True,
-)
-TINY = Qwen2Config(
-    vocab_size=8_192,
-    hidden_size=256,
-    intermediate_size=1024,
-    num_hidden_layers=8,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=4096,
-    tie_word_embeddings=True,
-)
-RANDOM = {"qwen2.5-1.5b": QWEN, "60m": SMALL, "10m": TINY}
+
+def _shape(vocabulary: int, hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int) -> Qwen2Config:
+    return Qwen2Config(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+    )
+
+
+QWEN = _shape(151_936, 1536, 8960, 28, 12, 2)
+RANDOM = {
+    "qwen2.5-1.5b": QWEN,
+    "60m": _shape(8_192, 512, 2048, 16, 8, 4),
+    "10m": _shape(8_192, 256, 1024, 8, 4, 2),
+}
 PATHS = ("padded", "packed", "shared")
 
 

@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ttrl_engine.asking import Asking
 from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import ModelError, RunError
 from ttrl_engine.loading import choose_device, load_model
@@ -42,19 +43,14 @@ class Side:
 
 
 def answer_both(
-    weights: Path,
-    config: RunConfig,
+    asking: Asking,
     problem: Problem,
-    num_samples: int,
-    temperature: float,
-    max_new_tokens: int,
-    seed: int,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
     should_stop: Callable[[], bool] = lambda: False,
     on_side: OnSide = lambda _name, _side: None,
 ) -> dict[str, Any]:
-    """Sample `num_samples` answers from the base and from the adapted policy in `weights` (a run's `policy` folder or
-    a checkpoint), and let each vote. One model after the other, so that only one is in memory.
+    """Answers of the base and of the adapted policy to one problem, and how each model votes. One model after the
+    other, so that only one is in memory.
 
     Returns {"base": side, "adapted": side}; a side has `answers` [{text, answer, reason, class_index, length,
     finish}], `classes` [{answer, count}] most votes first, `label`, `abstained` and `consensus`. `on_side` is told each
@@ -64,11 +60,11 @@ def answer_both(
     sides = {}
     for index, name in enumerate(SIDES):
 
-        def report(done: int, _total: int, before: int = index * num_samples) -> None:
-            on_progress(before + done, 2 * num_samples)
+        def report(done: int, _total: int, before: int = index * asking.num_samples) -> None:
+            on_progress(before + done, 2 * asking.num_samples)
 
-        asked = _Asked.load(weights, config, name, temperature, max_new_tokens)
-        sides[name] = asdict(_stream(asked, name, problem, num_samples, seed, report, should_stop, on_side))
+        asked = _Asked.load(asking, name)
+        sides[name] = asdict(_stream(asked, name, problem, report, should_stop, on_side))
         on_side(name, sides[name])
         del asked  # before the other is loaded
     return sides
@@ -78,8 +74,6 @@ def _stream(
     asked: _Asked,
     name: str,
     problem: Problem,
-    num_samples: int,
-    seed: int,
     on_progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
     on_side: OnSide,
@@ -93,18 +87,13 @@ def _stream(
 
     grown([])
     sampler = StreamingSampler(asked.module, cache_budget(asked.model.device), MAX_ROWS, grown, MOST_GROWING)
-    [side] = asked.sides([problem], num_samples, seed, sampler, on_progress, should_stop)
+    [side] = asked.sides([problem], sampler, on_progress, should_stop)
     return side
 
 
 def answer_all(
-    weights: Path,
-    config: RunConfig,
+    asking: Asking,
     problems: Sequence[Problem],
-    num_samples: int,
-    temperature: float,
-    max_new_tokens: int,
-    seed: int,
     emit: Callable[[str, str, dict[str, Any]], None],
     known: Collection[tuple[str, str]] = (),
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -116,14 +105,14 @@ def answer_all(
 
     Raises RunError if the weights are gone, StopRequested if stopped.
     """
-    total = 2 * len(problems) * num_samples
-    done = len(known) * num_samples
-    size = max(1, MAX_ROWS // num_samples)
+    total = 2 * len(problems) * asking.num_samples
+    done = len(known) * asking.num_samples
+    size = max(1, MAX_ROWS // asking.num_samples)
     for name in SIDES:
         missing = [problem for problem in problems if (name, problem.id) not in known]
         if not missing:
             continue
-        asked = _Asked.load(weights, config, name, temperature, max_new_tokens)
+        asked = _Asked.load(asking, name)
         sampler = TorchSampler(asked.module, cache_budget(asked.model.device), MAX_ROWS)
         for start in range(0, len(missing), size):
             if should_stop():
@@ -133,10 +122,10 @@ def answer_all(
             def report(finished: int, _total: int, before: int = done) -> None:
                 on_progress(before + finished, total)
 
-            sides = asked.sides(batch, num_samples, seed, sampler, report, should_stop)
+            sides = asked.sides(batch, sampler, report, should_stop)
             for problem, side in zip(batch, sides, strict=True):
                 emit(name, problem.id, asdict(side))
-            done += len(batch) * num_samples
+            done += len(batch) * asking.num_samples
         del sampler, asked  # before the other is loaded
 
 
@@ -144,13 +133,15 @@ def answer_all(
 class _Asked:
     """One of the two models, ready to be asked."""
 
+    asking: Asking
     model: PreTrainedModel
     prompts: PromptFormat
     params: SamplingParams
 
     @classmethod
-    def load(cls, weights: Path, config: RunConfig, name: str, temperature: float, max_new_tokens: int) -> _Asked:
-        """The base model, or the one in `weights`. Raises RunError if the weights are gone."""
+    def load(cls, asking: Asking, name: str) -> _Asked:
+        """The base model, or the adapted one. Raises RunError if the weights are gone."""
+        weights, config = asking.weights, asking.config
         if not any(weights.glob("*.safetensors")):
             raise RunError(
                 "The adapted weights of this run are no longer on disk, so there is nothing to compare with."
@@ -159,7 +150,8 @@ class _Asked:
         model, tokenizer = _load(config, None if name == "base" else weights, device)
         prompts = PromptFormat(tokenizer, task_for(config.answers), config.data, config.model.source)
         ends = stop_ids(tokenizer, model.generation_config.eos_token_id)
-        return cls(model, prompts, SamplingParams(temperature, config.evaluate.top_p, max_new_tokens, ends))
+        params = SamplingParams(asking.temperature, config.evaluate.top_p, asking.max_new_tokens, ends)
+        return cls(asking, model, prompts, params)
 
     def module(self) -> PreTrainedModel:
         """What a sampler runs."""
@@ -168,15 +160,14 @@ class _Asked:
     def sides(
         self,
         problems: Sequence[Problem],
-        num_samples: int,
-        seed: int,
         sampler: TorchSampler,
         on_progress: Callable[[int, int], None],
         should_stop: Callable[[], bool],
     ) -> list[Side]:
-        """What the model says to each problem. The random stream depends on seed and problem alone."""
+        """What the model says to each problem."""
+        count, seed = self.asking.num_samples, self.asking.seed
         requests = [
-            SampleRequest(self.prompts.ids(problem), num_samples, stream_of(seed, "compare", problem.prompt))
+            SampleRequest(self.prompts.ids(problem), count, stream_of(seed, "compare", problem.prompt))
             for problem in problems
         ]
         found = sampler.sample(requests, self.params, on_progress, should_stop)

@@ -55,8 +55,8 @@ class Decoder(Protocol):
         """Copy rows `sources` into rows `holes`, then keep the first `rows`."""
         ...
 
-    def forget(self) -> None:
-        """Let go of what the rows held, unless the next batch needs it where it is."""
+    def forget(self, everything: bool = False) -> None:
+        """Let go of what the rows held, `everything` also of what would spare the next batch some work."""
         ...
 
 
@@ -117,7 +117,7 @@ class PlainDecoder:
             self.mask[holes], self.positions[holes] = self.mask[sources], self.positions[sources]
             self.mask, self.positions = self.mask[:rows], self.positions[:rows]
 
-    def forget(self) -> None:
+    def forget(self, everything: bool = False) -> None:  # noqa: ARG002  # the protocol's
         """See `Decoder.forget`."""
         self.cache = RowCache(self.model.config)
         self.mask = self.positions = None
@@ -220,6 +220,18 @@ class Wave:
     def rollouts(self) -> list[Rollout]:
         """Row after row."""
         return [self.found[row] for row in range(len(self.owners))]
+
+    def unfinished(self) -> list[Part]:
+        """The rows that have not ended, where the batch broke off."""
+        left: list[Part] = []
+        for row, (part, index) in enumerate(self.owners):
+            if row in self.found:
+                continue
+            if left and (left[-1].number, left[-1].stop) == (part.number, index):
+                left[-1] = replace(left[-1], stop=index + 1)
+            else:
+                left.append(replace(part, start=index, stop=index + 1))
+        return left
 
     def _finish(self, rows: list[int], length: int, finish: Finish, watcher: Watcher) -> None:
         if not rows:

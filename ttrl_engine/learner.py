@@ -111,6 +111,7 @@ class Learner:
         self.config = config
         self.policy = policy
         self.sampler = sampler
+        policy.others_give_back = sampler.give_back
         self.prompts = prompts
         self.params = SamplingParams(config.vote.temperature, 1.0, config.vote.max_new_tokens, stop_ids)
 

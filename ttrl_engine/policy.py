@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -22,6 +22,7 @@ from ttrl_engine.loading import choose_device, choose_dtype, load_model
 from ttrl_engine.lora import FoldedLora, add_lora, fold_where_faster
 from ttrl_engine.memory import Device, ModelShape, default_tokens, describe_rollout
 from ttrl_engine.objective import clipped_objective, k3_estimate, weighted_objective
+from ttrl_engine.out_of_memory import MAYBE, is_out_of_memory
 from ttrl_engine.packing import Pack
 from ttrl_engine.packing import TrainRow as TrainRow  # what an update is made of, by the name its users know
 from ttrl_engine.ranks import ALONE, Ranks
@@ -55,7 +56,8 @@ class Policy:
     gradients and the optimizer's moments.
 
     Use `Policy.load`. `tokens_per_batch` bounds a micro-batch; an out-of-memory error halves it and, at the longest
-    row, sets `checkpointing` (activations are then made again in the backward pass).
+    row, sets `checkpointing` (activations are then made again in the backward pass). Before that, `others_give_back`
+    is asked: it lets go of memory that is not needed in an update, and says whether there was any.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Policy:
         self.tokens_per_batch = tokens_per_batch
         self.source = source
         self.checkpointing = False
+        self.others_give_back: Callable[[], bool] = _never
         self.reference: PreTrainedModel | None = None
         self.lora_rank = 0
         self.folded: FoldedLora | None = None
@@ -232,11 +235,14 @@ class Policy:
                             raise StopRequested
                         self._accumulate(batch, train, temperature, normaliser, part, first)
                 return part
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as failure:
+            except MAYBE as failure:
                 self.optimizer.zero_grad(set_to_none=True)
                 self._make_room(failure, rows)
             finally:
                 self.model.eval()
+            # Not where it was caught: the failure still held on to the tensors of the pass that it ended.
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _accumulate(
         self,
@@ -297,11 +303,14 @@ class Policy:
         return max(0.0, total / max(1, tokens))
 
     def _make_room(self, failure: BaseException, rows: Sequence[TrainRow]) -> None:
-        """After an out-of-memory error: smaller micro-batches down to the longest row, then checkpointed activations.
-        Raises RunError where neither is left, and the failure itself where it is another one."""
+        """After an out-of-memory error: what others hold without need, then smaller micro-batches down to the longest
+        row, then checkpointed activations. Raises RunError where none is left, and the failure itself where it is
+        another one."""
         if not is_out_of_memory(failure):
             raise failure
         longest = max(row.length for row in rows)
+        if self.others_give_back():
+            return
         if self.tokens_per_batch > longest:
             self.tokens_per_batch = max(longest, self.tokens_per_batch // 2)
         elif not self.checkpointing:
@@ -314,8 +323,6 @@ class Policy:
                 f"{describe_rollout(shape, longest, kind, self.lora_rank)} Lower the longest answer, take "
                 "a smaller model, or free memory that other programs hold."
             ) from failure
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     @torch.no_grad()
     def fingerprint(self) -> str:
@@ -410,13 +417,6 @@ def _card(source: str, is_adapter: bool) -> str:
         "votes of its own answers (test-time reinforcement learning), without reference answers.\n\n"
         f"```python\n{code}\n```\n"
     )
-
-
-def is_out_of_memory(failure: BaseException) -> bool:
-    """Whether memory ran out, on either kind of device. On a CPU the allocators say so in words only."""
-    if isinstance(failure, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(words in str(failure) for words in ("DefaultCPUAllocator", "bad_alloc", "could not create a memory"))
 
 
 def _never() -> bool:

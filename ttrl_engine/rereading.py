@@ -49,7 +49,7 @@ class RereadingDecoder:
         self.ids[holes] = self.ids[sources]
         self.ids = self.ids[:rows]
 
-    def forget(self) -> None:
+    def forget(self, everything: bool = False) -> None:  # noqa: ARG002  # the protocol's
         """See `Decoder.forget`."""
         self.ids = self.ids[:0]
 

@@ -102,6 +102,11 @@ class Sampler(Protocol):
         """Serve the policy's newest weights from now on."""
         ...
 
+    def give_back(self) -> bool:
+        """Let go of what is held between calls, now and after every call from now on, because the update ran out of
+        memory. Whether there was anything."""
+        ...
+
     def close(self) -> None:
         """Give back memory and processes."""
         ...

@@ -169,9 +169,9 @@ class SharedDecoder(PlainDecoder):
         if self.owners:
             self.prompts.rows = Rows.of(self.owners, len(self.prompts.layers[0][0]), self.positions.device)
 
-    def forget(self) -> None:
+    def forget(self, everything: bool = False) -> None:
         """See `Decoder.forget`."""
-        super().forget()
+        super().forget(everything)
         self.prompts = Prompts([], None, Rows(None, None))
         self.owners = []
 

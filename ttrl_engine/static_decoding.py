@@ -117,18 +117,17 @@ class StaticDecoder:
                 states[holes, :, : self.length] = states[sources, :, : self.length]
         self.mask[holes], self.positions[holes] = self.mask[sources], self.positions[sources]
 
-    def forget(self) -> None:
-        """See `Decoder.forget`. Graphs point into the cache, so it stays."""
-
-    def release(self) -> None:
-        """Give back the cache and the graphs that point into it."""
-        self.graphs.clear()
-        self.layers.clear()
+    def forget(self, everything: bool = False) -> None:
+        """See `Decoder.forget`. Graphs point into the cache, so both stay or both go."""
+        if everything:
+            self.graphs.clear()
+            self.layers.clear()
+            self.cache = None
 
     def _make_room(self, rows: int, window: int) -> None:
         if self.layers and rows <= self.mask.shape[0] and window <= self.mask.shape[3]:
             return
-        self.release()
+        self.forget(everything=True)
         device, dtype = self.model.device, self.model.dtype
         self.ids = torch.zeros(rows, 1, dtype=torch.long, device=device)
         self.positions = torch.zeros(rows, 1, dtype=torch.long, device=device)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from transformers import PreTrainedModel
 
 from ttrl_engine.decoding import Wave
-from ttrl_engine.sampler import Rollout, ShouldStop, Watcher
+from ttrl_engine.sampler import ShouldStop, Watcher
 from ttrl_engine.torch_sampler import TorchSampler
 
 LOOK_EVERY_S = 0.25
@@ -48,7 +48,7 @@ class StreamingSampler(TorchSampler):
         watcher: Watcher,
         report: Callable[[int], None],
         should_stop: ShouldStop,
-    ) -> list[Rollout]:
+    ) -> None:
         num_tokens = -1
         looked_at_s = time.monotonic()
 
@@ -63,9 +63,8 @@ class StreamingSampler(TorchSampler):
                 self._on_growth(list(self._shown.values()))
             return should_stop()
 
-        rollouts = super()._run(wave, model, watcher, report, look)
+        super()._run(wave, model, watcher, report, look)
         self._look(wave, num_tokens)
-        return rollouts
 
     def _look(self, wave: Wave, num_tokens: int) -> None:
         for row, (_, index) in enumerate(wave.owners):

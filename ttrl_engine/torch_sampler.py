@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from transformers import PreTrainedModel
@@ -10,7 +13,9 @@ from transformers import PreTrainedModel
 from ttrl_engine.decoder_choice import Choice, choose_decoder
 from ttrl_engine.decoding import Part, Wave
 from ttrl_engine.drawing import uniforms
+from ttrl_engine.errors import RunError
 from ttrl_engine.generate_sampler import generate
+from ttrl_engine.out_of_memory import MAYBE, is_out_of_memory
 from ttrl_engine.sampler import (
     NO_WATCHER,
     OnProgress,
@@ -33,7 +38,8 @@ class TorchSampler:
 
     `model` returns the module to run (an adapter may be switched on or off between calls). `cache_bytes` bounds the
     key-value cache: rollouts beyond it wait for the next wave. `max_rows` bounds the batch, which on a CPU stops
-    paying off long before memory runs out.
+    paying off long before memory runs out. Where it does run out, batches are halved, and a note says so; what the
+    rows draw does not depend on it.
     """
 
     name = "torch"
@@ -44,9 +50,23 @@ class TorchSampler:
         self._cache_bytes = cache_bytes
         self._max_rows = max_rows
         self._chosen: tuple[PreTrainedModel, Choice] | None = None
+        self._keeps = True
 
     def sync(self) -> None:
         """Nothing to do: the policy's module is the one that samples."""
+
+    def give_back(self) -> bool:
+        """See `Sampler.give_back`. A static cache and the graphs that point into it are kept for the next step."""
+        decoder = None if self._chosen is None else self._chosen[1].decoder
+        if not self._keeps or not isinstance(decoder, StaticDecoder):
+            return False
+        self._keeps = False
+        decoder.forget(everything=True)
+        self.notes.append(
+            "Memory ran out in the update, so the sampler no longer keeps its cache and CUDA graphs between steps. "
+            "They are made anew in each, which takes some time."
+        )
+        return True
 
     def close(self) -> None:
         """Give back the cache; the module belongs to the policy."""
@@ -69,7 +89,7 @@ class TorchSampler:
         finally:
             # The memory is the update's now.
             if choice.decoder is not None:
-                choice.decoder.forget()
+                choice.decoder.forget(everything=not self._keeps)
 
     def _sample(
         self,
@@ -86,10 +106,11 @@ class TorchSampler:
         rollouts: list[dict[int, Rollout]] = [{} for _ in requests]
         settled: set[int] = set()
         done = 0
-        sizes = waves(requests, params.max_new_tokens, choice.bytes_per_token, self._cache_bytes, self._max_rows)
-        for planned in sizes if choice.pads else of_equal_length(sizes):
+        whole = [Part(number, request, 0, request.num_rollouts) for number, request in enumerate(requests)]
+        waiting = self._planned(whole, params, choice)
+        while waiting:
             parts = []
-            for part in planned:
+            for part in waiting.popleft():
                 needed = part.without_optional() if part.number in settled else part
                 for index in range(needed.stop, part.stop):
                     rollouts[part.number][index] = DROPPED
@@ -101,14 +122,43 @@ class TorchSampler:
 
             if parts:
                 wave = Wave(parts, [tables[part.number] for part in parts], params, model.device, settled)
-                for (part, index), rollout in zip(
-                    wave.owners, self._run(wave, model, watcher, report, should_stop), strict=True
-                ):
+                try:
+                    self._run(wave, model, watcher, report, should_stop)
+                except MAYBE as failure:
+                    self._take_fewer(failure, wave, choice)
+                    left = [*wave.unfinished(), *itertools.chain.from_iterable(waiting)]
+                    waiting = self._planned(left, params, choice)
+                for row, rollout in wave.found.items():
+                    part, index = wave.owners[row]
                     rollouts[part.number][index] = rollout
-            done += sum(part.num_rows for part in planned)
+            done = sum(len(found) for found in rollouts)
             self._take_note(choice)
             on_progress(done, total)
         return [[found[index] for index in range(len(found))] for found in rollouts]
+
+    def _planned(self, parts: Iterable[Part], params: SamplingParams, choice: Choice) -> deque[list[Part]]:
+        planned = waves(parts, params.max_new_tokens, choice.bytes_per_token, self._cache_bytes, self._max_rows)
+        return deque(planned if choice.pads else of_equal_length(planned))
+
+    def _take_fewer(self, failure: BaseException, wave: Wave, choice: Choice) -> None:
+        """After an out-of-memory error: batches of half as many rows as this one. Raises RunError where it was a single
+        row, and the failure itself where it is another one."""
+        if not is_out_of_memory(failure):
+            raise failure
+        rows = len(wave.owners)
+        if choice.decoder is not None:
+            choice.decoder.forget(everything=True)
+        if rows == 1:
+            raise RunError(
+                f"Out of memory: not even one answer of up to {wave.params.max_new_tokens:,} tokens can be sampled. "
+                "Lower the longest answer, take a smaller model, or free memory that other programs hold."
+            ) from failure
+        self._keeps = False
+        self._max_rows = rows // 2
+        self.notes.append(
+            f"Memory ran out while {rows:,} answers were sampled at once, so from now on it is {self._max_rows:,} at "
+            "most. The answers are the same, only later."
+        )
 
     def _choice(self, model: PreTrainedModel) -> Choice:
         if self._chosen is None or self._chosen[0] is not model:
@@ -129,31 +179,32 @@ class TorchSampler:
         watcher: Watcher,
         report: Callable[[int], None],
         should_stop: ShouldStop,
-    ) -> list[Rollout]:
+    ) -> None:
         decoder = self._choice(model).decoder
         if decoder is None:
-            return generate(model, wave, watcher, report, should_stop)
-        return wave.run(decoder, watcher, report, should_stop)
+            generate(model, wave, watcher, report, should_stop)
+        else:
+            wave.run(decoder, watcher, report, should_stop)
 
 
 def waves(
-    requests: Sequence[SampleRequest], max_new_tokens: int, bytes_per_token: int, cache_bytes: int, max_rows: int
+    parts: Iterable[Part], max_new_tokens: int, bytes_per_token: int, cache_bytes: int, max_rows: int
 ) -> Iterator[list[Part]]:
-    """Rollouts that fit the cache together, in order; a request may be spread over waves. Every wave has a row."""
+    """Rollouts that fit the cache together, in order; a part may be spread over waves. Every wave has a row."""
     wave: list[Part] = []
     rows = longest = 0
-    for number, request in enumerate(requests):
-        start = 0
-        while start < request.num_rollouts:
-            width = max(longest, len(request.prompt_ids)) + max_new_tokens
+    for part in parts:
+        start, length = part.start, len(part.request.prompt_ids)
+        while start < part.stop:
+            width = max(longest, length) + max_new_tokens
             room = min(max_rows, cache_bytes // max(1, width * bytes_per_token)) - rows
             if room < 1 and wave:
                 yield wave
                 wave, rows, longest = [], 0, 0
                 continue
-            stop = min(request.num_rollouts, start + max(1, room))
-            wave.append(Part(number, request, start, stop))
-            rows, longest, start = rows + stop - start, max(longest, len(request.prompt_ids)), stop
+            stop = min(part.stop, start + max(1, room))
+            wave.append(replace(part, start=start, stop=stop))
+            rows, longest, start = rows + stop - start, max(longest, length), stop
     if wave:
         yield wave
 

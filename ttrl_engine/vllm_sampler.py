@@ -232,6 +232,10 @@ class VllmSampler:
             ) from failure
         self._sleep()
 
+    def give_back(self) -> bool:
+        """See `Sampler.give_back`. Nothing: what the engine keeps while the policy learns was set when it started."""
+        return False
+
     def close(self) -> None:
         """Give back the engine's memory, its process group and the adapters' folder. May be called again."""
         shutil.rmtree(self._adapters, ignore_errors=True)

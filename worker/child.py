@@ -19,10 +19,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ttrl_engine.asking import Asking
+from ttrl_engine.config import RunConfig
 from ttrl_engine.equivalence import configure_shared
 from ttrl_engine.errors import DataError, PeerLostError, RunError, StudioError
 from ttrl_engine.events import Ending, Event, Noted
@@ -210,31 +212,17 @@ def _compute_comparison(
     if comparison.set_id is not None:
         _compare_set(store, claim, run, comparison, engine, stop)
         return
-    told_at_s = 0.0
     sides: dict[str, Any] = {}
 
-    def on_progress(done: int, total: int) -> None:
-        nonlocal told_at_s
-        if time.monotonic() - told_at_s >= PROGRESS_INTERVAL_S or done == total:
-            told_at_s = time.monotonic()
-            store.record_comparison(claim, run.id, done, total)
+    def record(done: int, total: int) -> None:
+        store.record_comparison(claim, run.id, done, total)
 
     def on_side(name: str, side: dict[str, Any]) -> None:
         sides[name] = side
         store.record_comparison(claim, run.id, partial_json=json.dumps(sides))
 
-    result = engine.answer_both(
-        _weights(store, run, comparison.step),
-        run.config,
-        _problem(store, run, comparison),
-        comparison.num_samples,
-        comparison.temperature,
-        comparison.max_new_tokens,
-        comparison.seed,
-        on_progress,
-        stop.is_set,
-        on_side,
-    )
+    asking = _asking(store, run, run.config, comparison)
+    result = engine.answer_both(asking, _problem(store, run, comparison), _paced(record), stop.is_set, on_side)
     store.record_comparison(claim, run.id, result_json=json.dumps(result))
     store.say_outcome(claim, Outcome.COMPLETED)
 
@@ -248,38 +236,20 @@ def _compare_set(
     wanted = set(comparison.problem_ids)
     problems = [each for each in store.load_problem_set(comparison.set_id).problems if each.id in wanted]
     known = {(side.side, side.problem_id) for side in store.compared_sides(comparison.id)}
-    told_at_s = 0.0
     waiting: list[tuple[str, str, dict[str, Any]]] = []
 
     def write(done: int | None = None, total: int | None = None) -> None:
-        nonlocal told_at_s
-        told_at_s = time.monotonic()
         if waiting:
             store.record_sides(claim, comparison.id, run.id, waiting)
             waiting.clear()
         store.record_comparison(claim, run.id, done, total)
 
-    def on_progress(done: int, total: int) -> None:
-        if time.monotonic() - told_at_s >= PROGRESS_INTERVAL_S or done == total:
-            write(done, total)
-
     def emit(name: str, problem_id: str, side: dict[str, Any]) -> None:
         waiting.append((name, problem_id, side))
 
     try:
-        engine.answer_all(
-            _weights(store, run, comparison.step),
-            config,
-            problems,
-            comparison.num_samples,
-            comparison.temperature,
-            comparison.max_new_tokens,
-            comparison.seed,
-            emit,
-            known,
-            on_progress,
-            stop.is_set,
-        )
+        asking = _asking(store, run, config, comparison)
+        engine.answer_all(asking, problems, emit, known, _paced(write), stop.is_set)
     finally:
         write()
     store.say_outcome(claim, Outcome.COMPLETED)
@@ -288,20 +258,39 @@ def _compare_set(
 def _compute_preflight(
     store: Store, claim: Claim, preflight: PreflightRow, engine: Engine, stop: threading.Event
 ) -> None:
+    def record(done: int, total: int) -> None:
+        store.record_preflight(claim, done, total)
+
+    store.record_preflight(claim, 0, 0)
+    problem_set = store.load_problem_set(preflight.set_id)
+    findings = engine.inspect(preflight.config, problem_set, _paced(record), stop.is_set)
+    num_votes = sum(poll.num_votes for poll in findings.polls)
+    store.record_preflight(claim, num_votes, num_votes, findings)
+    store.say_outcome(claim, Outcome.COMPLETED)
+
+
+def _paced(record: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """The same, called a few times a second at most, and at the end."""
     told_at_s = 0.0
 
     def on_progress(done: int, total: int) -> None:
         nonlocal told_at_s
         if time.monotonic() - told_at_s >= PROGRESS_INTERVAL_S or done == total:
             told_at_s = time.monotonic()
-            store.record_preflight(claim, done, total)
+            record(done, total)
 
-    store.record_preflight(claim, 0, 0)
-    problem_set = store.load_problem_set(preflight.set_id)
-    findings = engine.inspect(preflight.config, problem_set, on_progress, stop.is_set)
-    num_votes = sum(poll.num_votes for poll in findings.polls)
-    store.record_preflight(claim, num_votes, num_votes, findings)
-    store.say_outcome(claim, Outcome.COMPLETED)
+    return on_progress
+
+
+def _asking(store: Store, run: RunRow, config: RunConfig, comparison: ComparisonRow) -> Asking:
+    return Asking(
+        weights=_weights(store, run, comparison.step),
+        config=config,
+        num_samples=comparison.num_samples,
+        temperature=comparison.temperature,
+        max_new_tokens=comparison.max_new_tokens,
+        seed=comparison.seed,
+    )
 
 
 def _benchmarks(store: Store, refs: Sequence[str]) -> dict[str, ProblemSet]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ttrl_engine.asking import Asking
 from ttrl_engine.config import RunConfig
 from ttrl_engine.events import Emit, RunFinished
 from ttrl_engine.preflight import Findings, inspect
@@ -51,13 +52,8 @@ class Engine(Protocol):
 
     def answer_both(
         self,
-        weights: Path,
-        config: RunConfig,
+        asking: Asking,
         problem: Problem,
-        num_samples: int,
-        temperature: float,
-        max_new_tokens: int,
-        seed: int,
         on_progress: Callable[[int, int], None],
         should_stop: Callable[[], bool],
         on_side: Callable[[str, dict[str, Any]], None],
@@ -67,13 +63,8 @@ class Engine(Protocol):
 
     def answer_all(
         self,
-        weights: Path,
-        config: RunConfig,
+        asking: Asking,
         problems: Sequence[Problem],
-        num_samples: int,
-        temperature: float,
-        max_new_tokens: int,
-        seed: int,
         emit: Callable[[str, str, dict[str, Any]], None],
         known: Collection[tuple[str, str]],
         on_progress: Callable[[int, int], None],
@@ -119,13 +110,8 @@ class TorchEngine:
 
     def answer_both(
         self,
-        weights: Path,
-        config: RunConfig,
+        asking: Asking,
         problem: Problem,
-        num_samples: int,
-        temperature: float,
-        max_new_tokens: int,
-        seed: int,
         on_progress: Callable[[int, int], None],
         should_stop: Callable[[], bool],
         on_side: Callable[[str, dict[str, Any]], None],
@@ -133,19 +119,12 @@ class TorchEngine:
         """Answers of the base and of the adapted policy."""
         from ttrl_engine import compare
 
-        return compare.answer_both(
-            weights, config, problem, num_samples, temperature, max_new_tokens, seed, on_progress, should_stop, on_side
-        )
+        return compare.answer_both(asking, problem, on_progress, should_stop, on_side)
 
     def answer_all(
         self,
-        weights: Path,
-        config: RunConfig,
+        asking: Asking,
         problems: Sequence[Problem],
-        num_samples: int,
-        temperature: float,
-        max_new_tokens: int,
-        seed: int,
         emit: Callable[[str, str, dict[str, Any]], None],
         known: Collection[tuple[str, str]],
         on_progress: Callable[[int, int], None],
@@ -154,8 +133,7 @@ class TorchEngine:
         """Answers of both to many problems."""
         from ttrl_engine import compare
 
-        asked = (weights, config, problems, num_samples, temperature, max_new_tokens, seed)
-        compare.answer_all(*asked, emit, known, on_progress, should_stop)
+        compare.answer_all(asking, problems, emit, known, on_progress, should_stop)
 
     def inspect(
         self,

@@ -101,6 +101,10 @@ class ScriptedSampler:
     def sync(self) -> None:
         """It asks the run."""
 
+    def give_back(self) -> bool:
+        """It holds nothing."""
+        return False
+
     def close(self) -> None:
         """Nothing to give back."""
 

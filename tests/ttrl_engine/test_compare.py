@@ -6,6 +6,7 @@ import pytest
 
 from tests.ttrl_engine.test_policy import some_rows
 from ttrl_engine import streaming
+from ttrl_engine.asking import Asking
 from ttrl_engine.compare import MOST_GROWING, answer_all, answer_both
 from ttrl_engine.config import HardwareConfig, ModelConfig, RunConfig, TrainConfig
 from ttrl_engine.errors import RunError
@@ -31,7 +32,7 @@ def trained(source: Path, folder: Path, method: str, rate: float) -> RunConfig:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_an_unchanged_policy_answers_as_its_base(tiny_model: Path, tmp_path: Path, method: str) -> None:
     config = trained(tiny_model, tmp_path, method, rate=0.0)
-    sides = answer_both(tmp_path, config, PROBLEM, 5, 1.0, 30, seed=3)
+    sides = answer_both(Asking(tmp_path, config, 5, 1.0, 30, seed=3), PROBLEM)
     assert [a["text"] for a in sides["base"]["answers"]] == [a["text"] for a in sides["adapted"]["answers"]]
 
 
@@ -39,7 +40,7 @@ def test_both_sides_say_what_was_answered_and_why_not(tiny_model: Path, tmp_path
     config = trained(tiny_model, tmp_path, "lora", rate=0.05)
     seen: list[tuple[int, int]] = []
     sides = answer_both(
-        tmp_path, config, PROBLEM, 5, 1.0, 30, seed=3, on_progress=lambda *progress: seen.append(progress)
+        Asking(tmp_path, config, 5, 1.0, 30, seed=3), PROBLEM, on_progress=lambda *progress: seen.append(progress)
     )
     assert seen[-1] == (10, 10)
     base, adapted = sides["base"], sides["adapted"]
@@ -54,20 +55,20 @@ def test_both_sides_say_what_was_answered_and_why_not(tiny_model: Path, tmp_path
 def test_missing_weights_and_a_stop_are_told_apart(tiny_model: Path, tmp_path: Path) -> None:
     config = trained(tiny_model, tmp_path / "here", "lora", rate=0.0)
     with pytest.raises(RunError, match="no longer on disk"):
-        answer_both(tmp_path / "gone", config, PROBLEM, 2, 1.0, 8, seed=0)
+        answer_both(Asking(tmp_path / "gone", config, 2, 1.0, 8, seed=0), PROBLEM)
     with pytest.raises(StopRequested):
-        answer_both(tmp_path / "here", config, PROBLEM, 2, 1.0, 8, seed=0, should_stop=lambda: True)
+        answer_both(Asking(tmp_path / "here", config, 2, 1.0, 8, seed=0), PROBLEM, should_stop=lambda: True)
 
 
 def test_answers_are_shown_while_they_grow_and_are_the_same_for_it(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = trained(tiny_model, tmp_path, "lora", rate=0.05)
-    unseen = answer_both(tmp_path, config, PROBLEM, 10, 1.0, 30, seed=3)
+    unseen = answer_both(Asking(tmp_path, config, 10, 1.0, 30, seed=3), PROBLEM)
     monkeypatch.setattr(streaming, "LOOK_EVERY_S", 0.0)
     told: list[tuple[str, dict[str, Any]]] = []
     seen = answer_both(
-        tmp_path, config, PROBLEM, 10, 1.0, 30, seed=3, on_side=lambda name, side: told.append((name, side))
+        Asking(tmp_path, config, 10, 1.0, 30, seed=3), PROBLEM, on_side=lambda name, side: told.append((name, side))
     )
     assert seen == unseen
     assert [name for name, _ in told] == sorted((name for name, _ in told), reverse=True), "one side after the other"
@@ -96,13 +97,17 @@ def test_a_problem_gets_the_same_answers_alone_and_in_a_set(tiny_model: Path, tm
 
     known = [("base", "two")]
     answer_all(
-        tmp_path, config, problems, 4, 1.0, 20, 3, emit, known, on_progress=lambda *progress: seen.append(progress)
+        Asking(tmp_path, config, 4, 1.0, 20, seed=3),
+        problems,
+        emit,
+        known,
+        on_progress=lambda *progress: seen.append(progress),
     )
     assert set(found) == {(name, each.id) for name in ("base", "adapted") for each in problems} - set(known)
     assert seen[-1] == (24, 24)
     assert seen == sorted(seen)
     for problem in problems:
-        alone = answer_both(tmp_path, config, problem, 4, 1.0, 20, seed=3)
+        alone = answer_both(Asking(tmp_path, config, 4, 1.0, 20, seed=3), problem)
         for name in ("base", "adapted"):
             assert (name, problem.id) in known or found[name, problem.id] == alone[name]
 
@@ -110,4 +115,4 @@ def test_a_problem_gets_the_same_answers_alone_and_in_a_set(tiny_model: Path, tm
 def test_a_comparison_over_a_set_can_be_stopped(tiny_model: Path, tmp_path: Path) -> None:
     config = trained(tiny_model, tmp_path, "lora", rate=0.0)
     with pytest.raises(StopRequested):
-        answer_all(tmp_path, config, [PROBLEM], 2, 1.0, 8, 0, lambda *_: None, should_stop=lambda: True)
+        answer_all(Asking(tmp_path, config, 2, 1.0, 8, seed=0), [PROBLEM], lambda *_: None, should_stop=lambda: True)

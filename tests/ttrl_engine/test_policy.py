@@ -104,6 +104,19 @@ def test_out_of_memory_halves_the_budget_and_repeats(
     assert not policy.checkpointing
 
 
+def test_what_others_hold_without_need_goes_before_the_budget(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, train = some_rows(), TrainConfig(max_grad_norm=1000.0)
+    whole = gradient_of_update(policy, rows, train)
+    budget, held = policy.tokens_per_batch, [True]
+    policy.others_give_back = lambda: bool(held and held.pop())
+    monkeypatch.setattr(policy.scorer, "logprobs", Full(policy, lambda call, *_: call == 1))
+    assert ((gradient_of_update(policy, rows, train) - whole).norm() / whole.norm()) < 1e-5
+    assert (policy.tokens_per_batch, policy.checkpointing, held) == (budget, False, [])
+    monkeypatch.setattr(policy.scorer, "logprobs", Full(policy, lambda call, *_: call == 1))
+    gradient_of_update(policy, rows, train)
+    assert policy.tokens_per_batch < budget
+
+
 def test_at_the_longest_row_activations_are_checkpointed(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, train = some_rows(), TrainConfig(max_grad_norm=1000.0)
     whole = gradient_of_update(policy, rows, train)

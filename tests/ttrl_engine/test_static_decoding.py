@@ -2,10 +2,12 @@ import pytest
 import torch
 
 from tests.ttrl_engine.architectures import make
+from ttrl_engine.decoder_choice import Choice
 from ttrl_engine.decoding import Decoder, Part, PlainDecoder, Wave, moves
 from ttrl_engine.drawing import uniforms
 from ttrl_engine.sampler import NO_WATCHER, Rollout, SampleRequest, SamplingParams
 from ttrl_engine.static_decoding import BATCH_BUCKETS, StaticDecoder, batch_bucket, window_bucket
+from ttrl_engine.torch_sampler import TorchSampler
 
 REQUESTS = [SampleRequest((5, 6, 7, 8), 30, 1), SampleRequest((9, 10, 11, 12, 13, 14, 15), 25, 2)]
 
@@ -57,6 +59,27 @@ def test_buffers_of_an_earlier_wave_leave_no_trace() -> None:
     assert [rollout.tokens for rollout in again] == [rollout.tokens for rollout in fresh]
     for a, b in zip(again, fresh, strict=True):
         assert torch.allclose(torch.tensor(a.logprobs), torch.tensor(b.logprobs), atol=1e-5)
+
+
+def test_what_was_kept_for_the_next_step_is_given_back_once_and_for_all() -> None:
+    model = make("llama")
+    sampler = TorchSampler(lambda: model, 1 << 30, 512)
+    decoder = StaticDecoder(model, record=False)
+    sampler._chosen = model, Choice(decoder, True, 64)
+    params = SamplingParams(1.0, 1.0, 40, tuple(range(1, 6)))
+
+    def sample() -> list[list[Rollout]]:
+        return sampler.sample(REQUESTS, params, lambda *_: None, lambda: False)
+
+    before = sample()
+    assert decoder.layers, "kept for the next step"
+    assert sampler.give_back()
+    assert not decoder.layers
+    assert "no longer keeps its cache" in sampler.notes[0]
+    assert sample() == before
+    assert not decoder.layers
+    assert not sampler.give_back()
+    assert len(sampler.notes) == 1
 
 
 def test_a_window_that_grows_over_a_bucket_changes_nothing() -> None:

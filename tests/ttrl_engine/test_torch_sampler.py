@@ -1,6 +1,10 @@
+from typing import Any
+
 import pytest
 import torch
 
+from ttrl_engine.decoding import Part
+from ttrl_engine.errors import RunError
 from ttrl_engine.policy import Policy, TrainRow
 from ttrl_engine.sampler import Rollout, SampleRequest, SamplingParams, StopRequested
 from ttrl_engine.shared_decoding import SharedDecoder
@@ -100,19 +104,22 @@ def test_progress_counts_finished_rollouts_to_the_last(policy: Policy) -> None:
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
+class Keeper:
+    """A watcher that is told of each rollout once."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[int, int], Rollout] = {}
+
+    def finished(self, request: int, index: int, rollout: Rollout) -> None:
+        assert (request, index) not in self.seen
+        self.seen[request, index] = rollout
+
+    def settled(self) -> list[int]:
+        return []
+
+
 @pytest.mark.parametrize("max_rows", [512, 5])
 def test_every_rollout_is_reported_once_as_it_ends(policy: Policy, max_rows: int) -> None:
-    class Keeper:
-        def __init__(self) -> None:
-            self.seen: dict[tuple[int, int], Rollout] = {}
-
-        def finished(self, request: int, index: int, rollout: Rollout) -> None:
-            assert (request, index) not in self.seen
-            self.seen[request, index] = rollout
-
-        def settled(self) -> list[int]:
-            return []
-
     keeper = Keeper()
     sampler = TorchSampler(lambda: policy.base, 1 << 30, max_rows)
     sampled = sampler.sample(requests("abc", "xyz"), PARAMS, lambda _done, _total: None, lambda: False, keeper)
@@ -145,9 +152,80 @@ def test_settled_requests_drop_only_rollouts_that_are_not_required(policy: Polic
             assert len(rollout.tokens) == len(full.tokens) or index in dropped
 
 
+@pytest.mark.parametrize("refused", ["the prompts", "a token"])
+def test_where_memory_runs_out_fewer_rows_draw_the_same(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    asked = requests("abc", "a longer one", "xyz", n=8)
+    expected = sample(policy, asked)
+    sampler, keeper, told, batches = TorchSampler(lambda: policy.base, 1 << 30, 512), Keeper(), [], []
+    start, step = SharedDecoder.start, SharedDecoder.step
+    lengths = [0]
+
+    def starting(decoder: SharedDecoder, prompts: Any, sources: torch.Tensor, room: int) -> torch.Tensor:
+        batches.append(len(sources))
+        lengths[0] = 0
+        if refused == "the prompts" and len(sources) > 6:
+            raise torch.OutOfMemoryError("no room")
+        return start(decoder, prompts, sources, room)
+
+    def stepping(decoder: SharedDecoder, tokens: torch.Tensor) -> torch.Tensor:
+        lengths[0] += 1
+        if refused == "a token" and lengths[0] == 9 and len(tokens) > 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return step(decoder, tokens)
+
+    sampler._choice(policy.base)  # not while it is found out which decoder serves
+    monkeypatch.setattr(SharedDecoder, "start", starting)
+    monkeypatch.setattr(SharedDecoder, "step", stepping)
+    found = sampler.sample(asked, PARAMS, lambda *progress: told.append(progress), lambda: False, keeper)
+    assert [[r.tokens for r in group] for group in found] == [[r.tokens for r in group] for group in expected]
+    assert keeper.seen == {(i, j): rollout for i, group in enumerate(found) for j, rollout in enumerate(group)}
+    assert told[-1] == (24, 24)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert batches[0] == 24
+    assert len(sampler.notes) >= 2
+    assert all("Memory ran out while" in note for note in sampler.notes)
+    if refused == "the prompts":
+        assert [max(batches[1:3]), max(batches[3:])] == [12, 6]
+    else:
+        assert max(batches[1:]) <= 12
+
+    # What was learned of the machine holds for the next step.
+    batches.clear()
+    notes = len(sampler.notes)
+    again = sampler.sample(asked, PARAMS, lambda *_: None, lambda: False)
+    assert [[r.tokens for r in group] for group in again] == [[r.tokens for r in group] for group in expected]
+    assert len(sampler.notes) == notes or refused == "a token"
+    assert max(batches) <= 12
+
+
+def test_a_single_row_without_room_ends_with_a_reason_and_other_failures_pass(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = TorchSampler(lambda: policy.base, 1 << 30, 512)
+    sampler._choice(policy.base)
+    raised: list[BaseException] = []
+
+    def refuse(*_: Any) -> None:
+        raise raised[0]
+
+    monkeypatch.setattr(SharedDecoder, "start", refuse)
+    raised.append(MemoryError())
+    with pytest.raises(RunError, match="not even one answer of up to 24 tokens"):
+        sampler.sample(requests("abc"), PARAMS, lambda *_: None, lambda: False)
+    raised[0] = RuntimeError("another")
+    with pytest.raises(RuntimeError, match="another"):
+        sampler.sample(requests("abc"), PARAMS, lambda *_: None, lambda: False)
+
+
+def whole(asked: list[SampleRequest]) -> list[Part]:
+    return [Part(number, request, 0, request.num_rollouts) for number, request in enumerate(asked)]
+
+
 def test_waves_stay_within_the_budget_and_miss_no_rollout() -> None:
     asked = [SampleRequest(tuple(range(2, 2 + length)), 10, 0) for length in (3, 30, 8)]
-    planned = list(waves(asked, 20, bytes_per_token=4, cache_bytes=4 * 50 * 7, max_rows=8))
+    planned = list(waves(whole(asked), 20, bytes_per_token=4, cache_bytes=4 * 50 * 7, max_rows=8))
     for wave in planned:
         longest = max(len(part.request.prompt_ids) for part in wave)
         assert sum(part.num_rows for part in wave) * (longest + 20) <= 50 * 7
@@ -157,7 +235,7 @@ def test_waves_stay_within_the_budget_and_miss_no_rollout() -> None:
 
 
 def test_a_budget_below_one_row_still_samples_row_by_row() -> None:
-    planned = list(waves([SampleRequest((1, 2), 3, 0)], 20, bytes_per_token=1000, cache_bytes=1, max_rows=512))
+    planned = list(waves(whole([SampleRequest((1, 2), 3, 0)]), 20, bytes_per_token=1000, cache_bytes=1, max_rows=512))
     assert [sum(part.num_rows for part in wave) for wave in planned] == [1, 1, 1]
 
 

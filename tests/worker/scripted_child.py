@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ttrl_engine.asking import Asking
 from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import DataError
 from ttrl_engine.events import (
@@ -114,36 +115,31 @@ class ScriptedEngine:
 
     def answer_both(
         self,
-        weights: Path,
-        config: RunConfig,
+        asking: Asking,
         problem: Problem,
-        num_samples: int,
-        temperature: float,
-        max_new_tokens: int,
-        seed: int,
         on_progress: Callable[[int, int], None],
         should_stop: Callable[[], bool],
         on_side: Callable[[str, dict[str, Any]], None],
     ) -> Mapping[str, Any]:
-        for done in range(1, 2 * num_samples + 1):
+        for done in range(1, 2 * asking.num_samples + 1):
             while "wait" in problem.prompt and not should_stop():
                 on_side("base", {"growing": [{"text": "so far", "length": 2, "ended": False}]})
                 time.sleep(0.05)
             if should_stop():
                 raise StopRequested
             time.sleep(0.01)
-            on_progress(done, 2 * num_samples)
-        return {"base": {"label": "1"}, "adapted": {"label": "2"}, "problem": problem.prompt, "weights": weights.name}
+            on_progress(done, 2 * asking.num_samples)
+        return {
+            "base": {"label": "1"},
+            "adapted": {"label": "2"},
+            "problem": problem.prompt,
+            "weights": asking.weights.name,
+        }
 
     def answer_all(
         self,
-        weights: Path,
-        config: RunConfig,
+        asking: Asking,
         problems: Sequence[Problem],
-        num_samples: int,
-        temperature: float,
-        max_new_tokens: int,
-        seed: int,
         emit: Callable[[str, str, dict[str, Any]], None],
         known: Collection[tuple[str, str]],
         on_progress: Callable[[int, int], None],
@@ -153,12 +149,12 @@ class ScriptedEngine:
             for problem in problems:
                 if (name, problem.id) in known:
                     continue
-                answer = {"text": f"{name} {seed}", "answer": "1", "length": 3, "finish": "stop", "reason": None}
+                answer = {"text": f"{name} {asking.seed}", "answer": "1", "length": 3, "finish": "stop", "reason": None}
                 emit(name, problem.id, {"answers": [answer], "classes": [], "label": "1", "consensus": 1.0})
                 on_progress(1, 2)
                 # Killed in the middle, once: what was written by then is not asked again.
-                if problem.id == "p1" and name == "adapted" and not (weights / "killed").exists():
-                    (weights / "killed").touch()
+                if problem.id == "p1" and name == "adapted" and not (asking.weights / "killed").exists():
+                    (asking.weights / "killed").touch()
                     os.kill(os.getpid(), signal.SIGKILL)
 
 
