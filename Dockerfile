@@ -1,5 +1,5 @@
 # CPU:  docker build -t ttrl-studio .
-# GPU:  docker build -t ttrl-studio --build-arg EXTRAS=gpu .     (then: docker run --gpus all …)
+# GPU:  docker build -t ttrl-studio --build-arg EXTRAS=gpu .     (then: docker run --gpus all --shm-size 2g …)
 # Run:  docker run -p 127.0.0.1:7860:7860 -v ttrl-data:/data ttrl-studio
 ARG PYTHON_VERSION=3.11
 

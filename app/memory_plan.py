@@ -58,7 +58,7 @@ def plan_memory(shape: ModelShape, config: RunConfig, machine: Machine) -> Memor
     found = estimate(shape, config, machine.device, machine.total)
     if found.split is not None and not found.split.fits and config.hardware.sampler == "auto":
         # As the run itself will find out.
-        found = estimate(shape, config.with_changes(**{"hardware.sampler": "torch"}), machine.device)
+        found = estimate(shape, config.with_changes(**{"hardware.sampler": "torch"}), machine.device, machine.total)
     if machine.total is None:
         return MemoryPlan(found, machine, None, ())
     comfortable = int(COMFORTABLE * machine.total)

@@ -45,6 +45,7 @@ def _shape(vocabulary: int, hidden: int, intermediate: int, layers: int, heads: 
 QWEN = _shape(151_936, 1536, 8960, 28, 12, 2)
 RANDOM = {
     "qwen2.5-1.5b": QWEN,
+    "0.5b": _shape(151_936, 896, 4864, 24, 14, 2),
     "60m": _shape(8_192, 512, 2048, 16, 8, 4),
     "10m": _shape(8_192, 256, 1024, 8, 4, 2),
 }

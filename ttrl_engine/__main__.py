@@ -14,7 +14,7 @@ from pathlib import Path
 from ttrl_engine.config import load_config
 from ttrl_engine.errors import StudioError
 from ttrl_engine.events import Event, Progressed
-from ttrl_engine.launch import is_rank, launch, signal_when_parent_ends
+from ttrl_engine.launch import is_rank, launch, signal_when_parent_ends, take_gpu
 from ttrl_engine.problems import load_problem_set
 from ttrl_engine.threads import wait_politely
 
@@ -56,6 +56,7 @@ def main() -> int:
         problem_set = load_problem_set(config.data.problems)
         benchmarks = {name: load_problem_set(name) for name in config.data.benchmarks}
         wait_politely()
+        take_gpu(config.hardware)
         from ttrl_engine.trainer import run  # loads torch, which a wrong argument should not wait for
 
         run(config, arguments.folder, problem_set, benchmarks, emit, lambda: stopping)

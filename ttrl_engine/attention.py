@@ -178,6 +178,10 @@ def _attend_side_by_side(q: Tensor, k: Tensor, v: Tensor, layout: Any, scaling: 
                 x[block.prefix].transpose(0, 1)[None].expand(block.count, -1, -1, -1) for x in (spread_k, spread_v)
             )
             bk, bv = torch.cat([pk, bk], dim=2), torch.cat([pv, bv], dim=2)
+        grouped = bq.shape[1] != bk.shape[1]
+        if grouped and not groups_heads(bv.device, bv.dtype, block.mask is not None, bv.shape[-1]):
+            bk, bv = (x.repeat_interleave(bq.shape[1] // x.shape[1], dim=1) for x in (bk, bv))
+            grouped = False
         out = F.scaled_dot_product_attention(
             bq,
             bk,
@@ -185,11 +189,17 @@ def _attend_side_by_side(q: Tensor, k: Tensor, v: Tensor, layout: Any, scaling: 
             attn_mask=block.mask,
             is_causal=block.mask is None,
             scale=scaling,
-            enable_gqa=bq.shape[1] != bk.shape[1],
+            enable_gqa=grouped,
         )
         parts.append(out.transpose(1, 2).flatten(0, 1))
     whole: Tensor = _Gather.apply(torch.cat(parts), layout.gathered)  # type: ignore[no-untyped-call]
     return whole
+
+
+def groups_heads(device: torch.device, dtype: torch.dtype, masked: bool, width: int) -> bool:
+    """Whether the ordinary attention lets query heads share keys and values. Of a GPU's kernels only flash does, which
+    knows no mask; where it cannot be used, PyTorch would take the one that holds all scores."""
+    return device.type != "cuda" or (dtype in HALF and not masked and width <= MAX_FLASH_WIDTH)
 
 
 def _spread(x: Tensor, layout: Any) -> Tensor:
@@ -203,7 +213,7 @@ def _attend_ragged(q: Tensor, k: Tensor, v: Tensor, layout: Any, scaling: float 
     assert kernel is not None, "the layout was made for a kernel that this PyTorch has"
     # Rotary positions lift queries and keys to the format of the hidden states; the kernel wants them alike and half.
     half = v.dtype if v.dtype in HALF else HALF[0]
-    q, k, v = (x.to(half) for x in (q, k.index_select(0, layout.keys), v.index_select(0, layout.keys)))
+    q, k, v = (x.to(half) for x in (q, _repeat(k, layout.keys), _repeat(v, layout.keys)))
     return kernel(
         q,
         k,
@@ -216,6 +226,29 @@ def _attend_ragged(q: Tensor, k: Tensor, v: Tensor, layout: Any, scaling: float 
         window_size=(-1, 0),
         enable_gqa=q.shape[1] != k.shape[1],
     )
+
+
+def _repeat(x: Tensor, places: Tensor) -> Tensor:
+    repeated: Tensor = _Repeat.apply(x, places)  # type: ignore[no-untyped-call]
+    return repeated
+
+
+class _Repeat(torch.autograd.Function):
+    """`x[places]`, some of them many times: a shared prompt once per rollout. The gradients of all that read one are
+    added up in float32 and rounded once; the ordinary backward of a GPU rounds after each."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.num_places = len(x)
+        return x.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        exact = torch.promote_types(grad.dtype, torch.float32)
+        total = grad.new_zeros(ctx.num_places, *grad.shape[1:], dtype=exact)
+        return total.index_add_(0, places, grad.to(exact)).to(grad.dtype), None
 
 
 class _Spread(torch.autograd.Function):

@@ -61,7 +61,8 @@ def save_checkpoint(folder: Path, policy: Policy, state: RunState, keep: int) ->
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
         policy.save(beside)
-        torch.save({"optimizer": policy.optimizer.state_dict(), "random": _random_states()}, beside / "optimizer.pt")
+        states = {"optimizer": policy.optimizer.state_dict(), "random": _random_states(policy.device)}
+        torch.save(states, beside / "optimizer.pt")
         text = json.dumps({"format": FORMAT, **dataclasses.asdict(state)})
         (beside / "state.json").write_text(text, encoding="utf-8")
         for file in beside.iterdir():
@@ -171,25 +172,27 @@ def load_state(checkpoint: Path) -> RunState:
 def restore(checkpoint: Path, policy: Policy) -> None:
     """Weights, optimizer and random states, exactly as they were."""
     policy.load_weights(checkpoint)
-    saved = torch.load(checkpoint / "optimizer.pt", map_location=policy.device, weights_only=True)
-    policy.optimizer.load_state_dict(saved["optimizer"])
+    # By way of the CPU's memory: a GPU may have no room for them beside those that they replace.
+    saved = torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True)
+    policy.load_optimizer(saved["optimizer"])
     states = saved["random"]
-    torch.set_rng_state(states["torch"].cpu())
-    if torch.cuda.is_available() and states["cuda"]:
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+    torch.set_rng_state(states["torch"])
+    if policy.device.type == "cuda" and states["cuda"]:
+        # An older checkpoint has one for each GPU that could be seen; the first was that of the run.
+        torch.cuda.set_rng_state(states["cuda"][0], policy.device)
     version, internal, gauss = json.loads(states["python"])
     random.setstate((version, tuple(internal), gauss))
     kind, keys, position, has_gauss, cached = json.loads(states["numpy"])
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
 
 
-def _random_states() -> dict[str, Any]:
-    """Of every generator in the process. Sampling uses none of them (its streams are keyed by step and problem), but
-    a library might. Texts and tensors only, so that the file loads without unpickling objects."""
+def _random_states(device: torch.device) -> dict[str, Any]:
+    """Of every generator that the run may use. Sampling uses none of them (its streams are keyed by step and problem),
+    but a library might. Texts and tensors only, so that the file loads without unpickling objects."""
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
         "python": json.dumps(random.getstate()),
         "numpy": json.dumps([kind, [int(key) for key in keys], int(position), int(has_gauss), float(cached)]),
     }

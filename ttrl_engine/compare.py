@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ttrl_engine.asking import Asking
 from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import ModelError, RunError
-from ttrl_engine.loading import choose_device, load_model
+from ttrl_engine.loading import choose_device, choose_precision, load_model, sampling_dtype
 from ttrl_engine.problems import Problem
 from ttrl_engine.prompts import PromptFormat, stop_ids
 from ttrl_engine.sampler import Rollout, SampleRequest, SamplingParams, StopRequested, stream_of
@@ -202,7 +202,8 @@ def _load(
     config: RunConfig, weights: Path | None, device: torch.device
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The base model, or the one in `weights`, with its tokenizer."""
-    dtype = torch.bfloat16 if device.type == "cuda" and config.model.dtype != "float32" else torch.float32
+    dtype = sampling_dtype(config.model, device)
+    choose_precision(dtype, device)
     if weights is not None and not (weights / "adapter_config.json").is_file():
         return load_model(str(weights), None, dtype, device)
     model, tokenizer = load_model(config.model.source, config.model.revision, dtype, device)

@@ -45,7 +45,10 @@ def choose_decoder(model: PreTrainedModel, record: bool | None = None) -> Choice
         found, why = _tried(lambda: StaticDecoder(model, record=model.device.type == "cuda"), model, pads=True)
         if found is not None:
             return Choice(found, True, _bytes_per_token(model))
-        note = f"CUDA graphs cannot be used for this model ({why}), so sampling is somewhat slower."
+        note = (
+            f"CUDA graphs cannot be used for this model ({why}), so sampling is several times slower: the GPU waits "
+            "for every single operation to be launched, which takes tens of milliseconds a token."
+        )
     if model.device.type == "cpu":
         found, _ = _tried(lambda: SharedDecoder(model), model, pads=True)
         if found is not None:

@@ -19,6 +19,11 @@ from ttrl_engine.drawing import draw
 from ttrl_engine.row_cache import RowCache, UnservableCacheError
 from ttrl_engine.sampler import Finish, Rollout, SampleRequest, SamplingParams, ShouldStop, StopRequested, Watcher
 
+# Positions that a model reads in one pass, and numbers that its head may make in it where it makes them for every
+# position. A single row may be longer.
+READ_POSITIONS = 1 << 14
+HEAD_NUMBERS = 1 << 25
+
 
 @dataclass(frozen=True)
 class Part:
@@ -48,7 +53,8 @@ class Decoder(Protocol):
         ...
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Append one token to every row; the (rows, vocabulary) float32 logits after it."""
+        """Append one token to every row; the (rows, vocabulary) float32 logits after it, which may be overwritten and
+        hold until the next step."""
         ...
 
     def move(self, sources: Tensor, holes: Tensor, rows: int) -> None:
@@ -69,9 +75,8 @@ class PlainDecoder:
         if "past_key_values" not in accepted:
             raise UnservableCacheError("no key-value cache")
         self.takes_positions = "position_ids" in accepted
-        self.options: dict[str, Any] = {"use_cache": True}
-        if "logits_to_keep" in accepted:
-            self.options["logits_to_keep"] = 1
+        self.options: dict[str, Any] = {"use_cache": True, **last_logits(model)}
+        self.read_positions = read_positions(model)
         self.cache = RowCache(model.config)
         self.length = 0
         self.mask: Tensor | None = None
@@ -90,17 +95,25 @@ class PlainDecoder:
 
     def read(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Fill a new cache with the prompts, one row each: the logits after them, the mask and the last positions
-        (both None where all are of one length)."""
-        self.cache = RowCache(self.model.config)
+        (both None where all are of one length). As many prompts at a time as fit `read_positions`."""
         self.mask = self.positions = None
         ids, mask = padded(prompts)
         self.length = ids.shape[1]
         whole = bool(mask.all())
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
-        if whole:
-            return self._forward(ids, None, None), None, None
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        return self._forward(ids, mask, positions), mask, positions[:, -1:]
+        size = max(1, self.read_positions // self.length)
+        logits, caches = [], []
+        for start in range(0, len(ids), size):
+            part = slice(start, start + size)
+            self.cache = RowCache(self.model.config)
+            caches.append(self.cache)
+            seen = (None, None) if whole else (mask[part], positions[part])
+            logits.append(self._forward(ids[part], *seen))
+        self.cache = caches[0]
+        self.cache.join(caches[1:])
+        after = torch.cat(logits) if len(logits) > 1 else logits[0]
+        return (after, None, None) if whole else (after, mask, positions[:, -1:])
 
     def step(self, tokens: Tensor) -> Tensor:
         """See `Decoder.step`."""
@@ -129,6 +142,20 @@ class PlainDecoder:
         output = self.model(input_ids=ids, past_key_values=self.cache, attention_mask=mask, **options)
         logits: Tensor = output.logits[:, -1].float()
         return logits
+
+
+def last_logits(model: PreTrainedModel) -> dict[str, Any]:
+    """The option that asks for the logits of the last position only, where the model has it."""
+    return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+
+
+def read_positions(model: PreTrainedModel) -> int:
+    """How many positions the model may read in one pass. There is no gradient, so it is little that each takes, but
+    prompts come in hundreds."""
+    if last_logits(model):
+        return READ_POSITIONS
+    embeddings: Any = model.get_input_embeddings()
+    return min(READ_POSITIONS, HEAD_NUMBERS // int(embeddings.num_embeddings))
 
 
 def padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,10 @@ from torch import Tensor
 
 from ttrl_engine.sampler import SampleRequest
 
+# A nucleus is looked for among so many of the likeliest tokens first, and in so many numbers at a time.
+LIKELIEST = 1024
+NUMBERS_AT_ONCE = 1 << 24
+
 
 def uniforms(requests: Sequence[SampleRequest], max_new_tokens: int) -> list[Tensor]:
     """Per request (max_new_tokens, num_rollouts) numbers in [0, 1), drawn from its own stream on the CPU, so that they
@@ -46,8 +50,42 @@ def draw(logits: Tensor, uniforms_R: Tensor, temperature: float, top_p: float) -
 
 
 def nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Keep the smallest set of tokens whose probability reaches top_p; the token that crosses it stays."""
-    ordered, order = logits.sort(dim=-1, descending=True)
-    probabilities = ordered.softmax(dim=-1)
-    outside = probabilities.cumsum(dim=-1) - probabilities >= top_p
-    return torch.full_like(logits, -torch.inf).scatter(-1, order, ordered.masked_fill(outside, -torch.inf))
+    """Keep the smallest set of tokens whose probability reaches top_p; the token that crosses it stays. Of tokens that
+    are equally likely the ones of lower number come first. The (R, vocabulary) logits are overwritten and returned."""
+    for part in torch.split(logits, max(1, NUMBERS_AT_ONCE // logits.shape[-1])):
+        if logits.shape[-1] <= LIKELIEST:
+            _cut(part, top_p)
+            continue
+        larger = _cut_among_likeliest(part, top_p).nonzero()[:, 0]
+        if len(larger):
+            rest = part[larger]
+            _cut(rest, top_p)
+            part[larger] = rest
+    return logits
+
+
+def _cut(logits: Tensor, top_p: float) -> None:
+    """Everything outside the nucleus to minus infinity, by sorting it all."""
+    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
+    outside = _outside(ordered.softmax(dim=-1), top_p)
+    logits.scatter_(-1, order, ordered.masked_fill_(outside, -torch.inf))
+
+
+def _cut_among_likeliest(logits: Tensor, top_p: float) -> Tensor:
+    """The same in those rows whose nucleus lies among the likeliest tokens, without sorting the others. Returns which
+    (R) rows have a larger one; they are left as they are."""
+    likeliest = logits.topk(LIKELIEST, dim=-1, sorted=False).indices.sort(dim=-1).values
+    ordered, by = logits.gather(-1, likeliest).sort(dim=-1, descending=True, stable=True)
+    order = likeliest.gather(-1, by)
+    outside = _outside(logits.softmax(dim=-1).gather(-1, order), top_p)
+    # A token as likely as the last one taken might be among the others and have a lower number.
+    last = ordered.masked_fill(outside, torch.inf).amin(dim=-1, keepdim=True)
+    larger = ~(ordered[:, -1:] < last)
+    logits.masked_fill_(~larger, -torch.inf)
+    logits.scatter_(-1, order, ordered.masked_fill_(outside & ~larger, -torch.inf))
+    return larger[:, 0]
+
+
+def _outside(probabilities: Tensor, top_p: float) -> Tensor:
+    """Of (R, n) falling probabilities, those that follow others which reach top_p together."""
+    return probabilities.cumsum(dim=-1) - probabilities >= top_p

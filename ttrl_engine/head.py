@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-# Logits are made for so many numbers (tokens x vocabulary) at a time and made again in the backward pass.
-HEAD_CHUNK = 1 << 25
+# Logits are made for so many numbers (tokens x vocabulary) at a time and made again in the backward pass. By kind of
+# device: a GPU wants larger products.
+HEAD_CHUNK: Mapping[str, int] = {"cpu": 1 << 25, "cuda": 1 << 27}
 # Architectures whose logits are exactly `lm_head(last_hidden_state)`; others scale or cap them, so they go through
 # their own forward and hold full logits.
 PLAIN_HEADS = (
@@ -35,7 +38,7 @@ def chunked_logprobs(hidden_T: Tensor, head: torch.nn.Linear, targets_T: Tensor,
     def score(hidden: Tensor, targets: Tensor) -> Tensor:
         return token_logprobs(head(hidden), targets, temperature)
 
-    step = max(1, HEAD_CHUNK // head.out_features)
+    step = max(1, HEAD_CHUNK[hidden_T.device.type] // head.out_features)
     if len(targets_T) <= step:
         return score(hidden_T, targets_T)
     parts = [

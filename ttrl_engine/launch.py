@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
 from collections.abc import Sequence
+
+from ttrl_engine.config import HardwareConfig
 
 
 def is_rank() -> bool:
@@ -16,6 +19,27 @@ def is_rank() -> bool:
 def is_first() -> bool:
     """Whether this process speaks for the run: the first rank, or one alone. Ask before the ranks are joined."""
     return not is_rank() or os.environ["RANK"] == "0"
+
+
+def take_gpu(hardware: HardwareConfig) -> None:
+    """Show this rank one GPU only, its own. Call it before torch is loaded: the driver reads once what it may show, and
+    loading a library may wake it. Without ranks, or on a CPU, nothing happens; neither does it at a second call."""
+    if is_rank() and hardware.device != "cpu":
+        _take_gpu()
+
+
+@functools.cache
+def _take_gpu() -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = own_gpu(int(os.environ["LOCAL_RANK"]), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def own_gpu(local_rank: int, told: str | None) -> str:
+    """Which of the GPUs that CUDA_VISIBLE_DEVICES names belongs to a rank; none where they do not suffice. Where it
+    names none, which only the driver could count, it is the one of the rank's own number."""
+    if told is None:
+        return str(local_rank)
+    named = [part.strip() for part in told.split(",") if part.strip() and part.strip() != "-1"]
+    return named[local_rank] if local_rank < len(named) else ""
 
 
 def launch(module: str, arguments: Sequence[str], num_ranks: int) -> int:

@@ -42,11 +42,30 @@ def choose_device(hardware: HardwareConfig) -> torch.device:
     return torch.device("cuda")
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether it is a GPU that computes in bfloat16; older ones only imitate it, slowly."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def choose_dtype(model: ModelConfig, device: torch.device) -> torch.dtype:
     """The number format of the weights in memory."""
     # Steps of a usual learning rate vanish in bfloat16, so weights that are trained in place stay float32.
     if model.method == "full" or model.dtype == "float32":
         return torch.float32
-    if model.dtype == "bfloat16" or (device.type == "cuda" and torch.cuda.is_bf16_supported()):
+    if model.dtype == "bfloat16" or has_bfloat16(device):
         return torch.bfloat16
     return torch.float32
+
+
+def sampling_dtype(model: ModelConfig, device: torch.device) -> torch.dtype:
+    """The number format that the policy is sampled in: that of the products in its update."""
+    if model.method == "full":
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
+    return choose_dtype(model, device)
+
+
+def choose_precision(dtype: torch.dtype, device: torch.device) -> None:
+    """Of float32 products, in the whole process. Beside frozen weights in bfloat16 they are an adapter's, which a GPU
+    makes in TensorFloat-32: more exact than the weights, and many times faster than float32."""
+    half = device.type == "cuda" and dtype is torch.bfloat16
+    torch.set_float32_matmul_precision("high" if half else "highest")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import ModelError
-from ttrl_engine.gpu_split import Split, split_gpu
+from ttrl_engine.gpu_split import COMFORTABLE, Split, split_gpu
 
 Device = Literal["cpu", "cuda"]
 When = Literal["always", "sampling", "updating"]
@@ -23,18 +23,22 @@ GIB = 1 << 30
 MIN_NEW_TOKENS = 64
 # Feed-forward blocks of two matrices; all others have a gate as third.
 _UNGATED = frozenset({"bloom", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "opt", "phi"})
-# As in head.py, loading.py, policy.py, torch_sampler.py, which load torch; a test holds them together.
-HEAD_CHUNK = 1 << 25
+# As in head.py, static_decoding.py and torch_sampler.py, which load torch; a test holds them together.
+HEAD_CHUNK: Mapping[Device, int] = {"cpu": 1 << 25, "cuda": 1 << 27}
 MAX_ROWS = 512
 CPU_CACHE = 4 * GIB
+CACHE_SHARE = 0.4
+BLOCK = 256
 # What a process holds before it has loaded a model: libraries on a CPU, the driver's context on a GPU.
 PROCESS: Mapping[Device, int] = {"cpu": int(0.45 * GIB), "cuda": int(0.6 * GIB)}
-# Graphs and profiling of vLLM, beside its weights and cache.
+# Graphs, workspaces and libraries of vLLM; they stay where they are when it sleeps.
 VLLM_FIXED = 3 * GIB
+# Positions that vLLM reads in one pass. It tries such a pass when it starts, and only what that leaves is its cache.
+VLLM_PASS = 8_192
 # What allocators hold above what is used.
 FRAGMENTATION: Mapping[Device, float] = {"cpu": 1.1, "cuda": 1.1}
 # On a CPU, where an adapter's many small tensors lie between the large ones (`python -m benchmarks.memory`).
-ADAPTER_FRAGMENTATION = 1.35
+ADAPTER_FRAGMENTATION = 1.5
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,11 @@ class Estimate:
         """The peak of the whole run on one device."""
         return self.during("always") + max(self.during("sampling"), self.during("updating"))
 
+    @property
+    def cache(self) -> int:
+        """Bytes of the sampler's key-value cache."""
+        return sum(part.bytes for part in self.parts if part.name == "key-value cache")
+
     def during(self, when: When) -> int:
         """Bytes of the parts of one phase."""
         return sum(part.bytes for part in self.parts if part.when == when)
@@ -190,7 +199,7 @@ def estimate(shape: ModelShape, config: RunConfig, device: Device, gpu: int | No
     engine: list[Part] = []
     split = None
     if not _vllm(config, device):
-        parts = _trainer(shape, config, device, _sampling(shape, config, device))
+        parts = _trainer(shape, config, device, _sampling(shape, config, device, gpu))
     else:
         parts, engine = _trainer(shape, config, device), [*_engine(shape, config)]
         if gpu is not None:
@@ -228,7 +237,8 @@ def describe_rollout(shape: ModelShape, tokens: int, device: Device, lora_rank: 
     """What one rollout in a micro-batch of its own needs, in a sentence."""
     half = device == "cuda" and lora_rank > 0
     weights = shape.parameters * (2 if half else 4)
-    activations = activation_bytes(shape, tokens, half, True, lora_rank) + head_bytes(shape, tokens)
+    activations = activation_bytes(shape, tokens, half, True, lora_rank)
+    activations += head_bytes(shape, tokens, device)
     return (
         f"Its activations take about {activations / GIB:.2g} GiB, beside {weights / GIB:.2g} GiB of weights and what "
         "the optimizer and the sampler hold."
@@ -254,9 +264,9 @@ def activation_bytes(shape: ModelShape, tokens: int, half: bool, checkpointing: 
     return int(kept + tokens * width * (2 * feed + 4 * shape.hidden))
 
 
-def head_bytes(shape: ModelShape, tokens: int) -> int:
+def head_bytes(shape: ModelShape, tokens: int, device: Device) -> int:
     """Logits of one chunk: as the head makes them in float32, their log-softmax and their gradient."""
-    return 12 * min(tokens * shape.vocabulary, HEAD_CHUNK)
+    return 12 * min(tokens * shape.vocabulary, HEAD_CHUNK[device])
 
 
 def _trainer(shape: ModelShape, config: RunConfig, device: Device, beside: Iterable[Part] = ()) -> list[Part]:
@@ -293,14 +303,38 @@ def _weights(shape: ModelShape, config: RunConfig, device: Device) -> Iterator[P
         yield Part("folded gradients", 4 * shape.folded_weights, "updating")
 
 
-def _sampling(shape: ModelShape, config: RunConfig, device: Device) -> Iterator[Part]:
-    """With the torch sampler, which computes with the policy's own weights."""
-    rows = _rows(config)
-    cache = rows * longest_row(shape, config) * shape.cache_numbers * (2 if _half(config, device) else 4)
+def _sampling(shape: ModelShape, config: RunConfig, device: Device, gpu: int | None) -> Iterator[Part]:
+    """With the torch sampler, which computes with the policy's own weights, or, where these are all trained on a GPU,
+    with their copy in half precision. On a GPU its cache stays where it is, as recorded graphs point into it; it is
+    small enough to leave the update its room, down to the rollouts of one problem."""
+    rows, copied = _rows(config), device == "cuda" and config.model.method == "full"
+    width = 2 if copied or _half(config, device) else 4
+    if copied:
+        yield Part("sampling weights", width * shape.parameters, "always")
     if device == "cpu":
-        cache = min(cache, max(CPU_CACHE, cache // rows * config.vote.num_votes))
-    yield Part("key-value cache", cache, "sampling")
+        row = longest_row(shape, config) * shape.cache_numbers * width
+        yield Part("key-value cache", min(rows * row, max(CPU_CACHE, config.vote.num_votes * row)), "sampling")
+    else:
+        cache = rows * _in_blocks(shape, config) * shape.cache_numbers * width
+        if gpu is not None:
+            cache = min(cache, _room_for_cache(shape, config, gpu, width, copied))
+        yield Part("key-value cache", cache, "always")
     yield Part("sampling", _next_tokens(shape, rows), "sampling")
+
+
+def _room_for_cache(shape: ModelShape, config: RunConfig, gpu: int, width: int, copied: bool) -> int:
+    """Of a GPU of so many bytes, for the torch sampler."""
+    others = [*_weights(shape, config, "cuda"), *_updating(shape, config, "cuda")]
+    update = sum(part.bytes for part in others) + (width * shape.parameters if copied else 0)
+    held = PROCESS["cuda"] + update - sum(part.bytes for part in others if part.when == "updating")
+    beside = (COMFORTABLE * gpu - PROCESS["cuda"]) / FRAGMENTATION["cuda"] - update
+    least = config.vote.num_votes * _in_blocks(shape, config) * shape.cache_numbers * width
+    return max(least, int(min(CACHE_SHARE * (gpu - held), beside)))
+
+
+def _in_blocks(shape: ModelShape, config: RunConfig) -> int:
+    """Tokens that a GPU's static cache makes room for per row."""
+    return -(-longest_row(shape, config) // BLOCK) * BLOCK
 
 
 def _engine(shape: ModelShape, config: RunConfig) -> Iterator[Part]:
@@ -309,7 +343,15 @@ def _engine(shape: ModelShape, config: RunConfig) -> Iterator[Part]:
     yield Part("vllm weights", width * shape.parameters, "always")
     yield Part("vllm fixed", VLLM_FIXED, "always")
     yield Part("key-value cache", rows * longest_row(shape, config) * shape.cache_numbers * width, "always")
-    yield Part("sampling", _next_tokens(shape, rows), "always")
+    yield Part("sampling", _next_tokens(shape, engine_rows(config)) + width * VLLM_PASS * _pass(shape), "always")
+
+
+def _pass(shape: ModelShape) -> int:
+    """Numbers that vLLM holds per position as it reads prompts: states between layers and what each expert adds to
+    them, queries, keys, values and the attention's output, the branches of the feed-forward block and their product."""
+    states = (6 + 2 * shape.active_experts) * shape.hidden
+    attention = 2 * (shape.heads + shape.kv_heads) * shape.head_dim
+    return states + attention + 3 * shape.intermediate * shape.active_experts
 
 
 def _split(shape: ModelShape, config: RunConfig, gpu: int) -> Split:
@@ -318,7 +360,10 @@ def _split(shape: ModelShape, config: RunConfig, gpu: int) -> Split:
     cache = parts.pop("key-value cache")
     resident = sum(part.bytes for part in trainer if part.when == "always")
     peak = resident + sum(part.bytes for part in trainer if part.when == "updating")
-    return split_gpu(gpu, resident, peak, sum(parts.values()), cache, cache // _rows(config))
+    # Where memory runs out, an update goes on with ever smaller micro-batches, down to one rollout, and checkpointing.
+    frugal = config.with_changes(**{"train.tokens_per_batch": 64, "train.gradient_checkpointing": True})
+    least = sum(part.bytes for part in _trainer(shape, frugal, "cuda"))
+    return split_gpu(gpu, resident, peak, least, sum(parts.values()), VLLM_FIXED, cache, cache // _rows(config))
 
 
 def _within(engine: Iterable[Part], split: Split) -> Iterator[Part]:
@@ -326,13 +371,19 @@ def _within(engine: Iterable[Part], split: Split) -> Iterator[Part]:
     parts = {part.name: part.bytes for part in engine}
     parts["key-value cache"] = split.engine - sum(size for name, size in parts.items() if name != "key-value cache")
     for name, size in parts.items():
-        # Its graphs and buffers stay where they are when it sleeps.
         yield Part(name, size, "sampling" if split.sleeps and name != "vllm fixed" else "always")
 
 
 def _rows(config: RunConfig) -> int:
     """Rollouts that are sampled at once, at most."""
     return min(MAX_ROWS, config.train.problems_per_step * config.vote.num_votes)
+
+
+def engine_rows(config: RunConfig) -> int:
+    """Rollouts that vLLM samples at once, at most: those of a step or of an evaluation."""
+    problems = config.evaluate.max_problems
+    asked = MAX_ROWS if problems is None else problems * config.evaluate.num_samples
+    return max(_rows(config), min(MAX_ROWS, asked))
 
 
 def _next_tokens(shape: ModelShape, rows: int) -> int:
@@ -346,7 +397,7 @@ def _updating(shape: ModelShape, config: RunConfig, device: Device) -> Iterator[
     half = device == "cuda" and (model.method == "full" or _half(config, device))
     beside = 0 if model.method == "full" or _folds(shape, config, device) else model.lora_rank
     yield Part("activations", activation_bytes(shape, tokens, half, train.gradient_checkpointing, beside), "updating")
-    yield Part("head", head_bytes(shape, tokens), "updating")
+    yield Part("head", head_bytes(shape, tokens, device), "updating")
     if half and model.method == "full":
         # Autocast keeps the weights in half precision for the length of a pass.
         yield Part("half weights", 2 * shape.parameters, "updating")

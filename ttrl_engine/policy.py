@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ttrl_engine.config import HardwareConfig, ModelConfig, TrainConfig
 from ttrl_engine.errors import RunError
-from ttrl_engine.loading import choose_device, choose_dtype, load_model
+from ttrl_engine.loading import choose_device, choose_dtype, choose_precision, has_bfloat16, load_model
 from ttrl_engine.lora import FoldedLora, add_lora, fold_where_faster
 from ttrl_engine.memory import Device, ModelShape, default_tokens, describe_rollout
 from ttrl_engine.objective import clipped_objective, k3_estimate, weighted_objective
@@ -27,6 +27,7 @@ from ttrl_engine.packing import Pack
 from ttrl_engine.packing import TrainRow as TrainRow  # what an update is made of, by the name its users know
 from ttrl_engine.ranks import ALONE, Ranks
 from ttrl_engine.sampler import ShouldStop, StopRequested
+from ttrl_engine.sampling_copy import SamplingCopy
 from ttrl_engine.scoring import Scorer
 
 
@@ -74,8 +75,10 @@ class Policy:
         self.folded: FoldedLora | None = None
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, fused=self.device.type == "cuda")
-        everything = not isinstance(model, PeftModel)
-        self.scorer = Scorer(self.base, autocast=everything and self.device.type == "cuda")
+        self._make_moments()
+        # Products in half precision over weights that stay float32.
+        self.autocast = not isinstance(model, PeftModel) and has_bfloat16(self.device)
+        self.scorer = Scorer(self.base, self.autocast)
 
     @classmethod
     def load(cls, model: ModelConfig, hardware: HardwareConfig, train: TrainConfig) -> Policy:
@@ -84,7 +87,9 @@ class Policy:
         Raises ModelError with the reason and what to do.
         """
         device = choose_device(hardware)
-        module, tokenizer = load_model(model.source, model.revision, choose_dtype(model, device), device)
+        dtype = choose_dtype(model, device)
+        choose_precision(dtype, device)
+        module, tokenizer = load_model(model.source, model.revision, dtype, device)
         # No dropout, ever: the sampler and the trainer must compute the same distribution.
         for part in module.modules():
             if isinstance(part, torch.nn.Dropout):
@@ -127,6 +132,31 @@ class Policy:
             raise RunError("The base model is not in memory: all of its weights are being trained. Load it again.")
         with self.folded.unfolded() if self.folded else self.model.disable_adapter():
             yield self.base
+
+    def sampling_copy(self) -> SamplingCopy | None:
+        """The policy in the format that an update computes in; None where its own weights are in that format."""
+        return SamplingCopy(self.base) if self.autocast else None
+
+    def _make_moments(self) -> None:
+        """AdamW's state, as its first step would make it (`Adam._init_group`): whoever measures free memory after a
+        policy was loaded must find it taken."""
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if not self.optimizer.state[parameter]:
+                    place = parameter.device if group["fused"] else "cpu"
+                    self.optimizer.state[parameter] = {
+                        "step": torch.zeros((), dtype=torch.float32, device=place),
+                        "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                        "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                    }
+
+    def load_optimizer(self, saved: dict[str, Any]) -> None:
+        """Take over what `optimizer.state_dict()` gave, on whatever device that is."""
+        # There may be no room for both.
+        self.optimizer.state.clear()
+        self.optimizer.load_state_dict(saved)
+        # For a weight that had no gradient yet an older version saved none.
+        self._make_moments()
 
     def checkpoint_activations(self) -> None:
         """Keep one hidden state per layer and make the rest again in the backward pass, from now on."""
@@ -344,7 +374,7 @@ class Policy:
             if self.folded:
                 self.folded.fold()
             return
-        saved = load_model(str(folder), None, torch.float32, self.device)[0].state_dict()
+        saved = load_model(str(folder), None, torch.float32, torch.device("cpu"))[0].state_dict()
         self.model.load_state_dict(saved)
 
 

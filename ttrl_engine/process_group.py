@@ -14,7 +14,7 @@ from torch.nn import Parameter
 
 from ttrl_engine.config import HardwareConfig
 from ttrl_engine.errors import PeerLostError, RunError
-from ttrl_engine.launch import is_rank
+from ttrl_engine.launch import is_rank, take_gpu
 from ttrl_engine.ranks import Ranks
 
 T = TypeVar("T")
@@ -34,12 +34,13 @@ class JoinedRanks(Ranks):
     """One of several processes. Its groups are its own and not the default group of torch.distributed, which stays
     free for an inference engine in the same process."""
 
-    def __init__(self, store: Any, rank: int, size: int, has_gpu: bool) -> None:
+    def __init__(self, store: Any, rank: int, size: int, num_gpus: int) -> None:
+        """`num_gpus` is how many this process sees. Where that is not one each, all ranks raise RunError."""
         super().__init__(rank, size)
         self._store = store
         self._words = dist.ProcessGroupGloo(dist.PrefixStore("words", store), rank, size, PATIENCE)
         self._gradients: Any = self._words
-        if has_gpu:
+        if have_gpus(self.gather(num_gpus)):
             options = dist.ProcessGroupNCCL.Options()
             self._gradients = dist.ProcessGroupNCCL(dist.PrefixStore("gradients", store), rank, size, options)
 
@@ -91,30 +92,29 @@ def join(hardware: HardwareConfig) -> Ranks:
     """
     if not is_rank():
         return Ranks()
-    has_gpu = hardware.device != "cpu" and _take_gpu(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
+    take_gpu(hardware)
+    # The driver's own count: another one would follow CUDA_VISIBLE_DEVICES even where that was set too late.
+    num_gpus = torch._C._cuda_getDeviceCount() if hardware.device != "cpu" and torch.cuda.is_available() else 0
     store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
     for name in _TOLD:
         os.environ.pop(name, None)
-    return JoinedRanks(store, rank, size, has_gpu)
+    return JoinedRanks(store, rank, size, num_gpus)
 
 
-def _take_gpu(local_rank: int, local_size: int) -> bool:
-    """Show this process one GPU only; whether there is one."""
-    told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if told is None:
-        visible = [str(index) for index in range(torch.cuda.device_count())]
-    else:
-        visible = [part.strip() for part in told.split(",") if part.strip() and part.strip() != "-1"]
-    if not visible or not torch.cuda.is_available():
-        return False
-    if len(visible) < local_size:
+def have_gpus(seen: Sequence[int]) -> bool:
+    """Whether the ranks compute on GPUs, from how many of them each one sees. Raises RunError where some see none, or
+    more than their own."""
+    if max(seen) > 1:
         raise RunError(
-            f"The run asks for {local_size} processes with a GPU each, but only {len(visible)} can be seen. Lower "
+            f"A process of this run sees {max(seen)} GPUs, where each must see its own only: something has used CUDA "
+            "before the run began. Start it with `python -m ttrl_engine`."
+        )
+    if 0 < sum(seen) < len(seen):
+        raise RunError(
+            f"The run asks for {len(seen)} processes with a GPU each, but only {sum(seen)} can be seen. Lower "
             "hardware.gpus or choose the device `cpu`."
         )
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible[local_rank]
-    torch.cuda.set_device(0)
-    return True
+    return max(seen) == 1
 
 
 def _gradient(parameter: Parameter) -> Tensor:

@@ -6,7 +6,6 @@ still dropped as they end.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-MAX_POSITIONS = 1 << 14
-# Numbers that the head may make in one pass, where it makes them for every position. One row may make more.
-HEAD_NUMBERS = 1 << 25
+from ttrl_engine.decoding import last_logits, read_positions
 
 
 class RereadingDecoder:
@@ -24,13 +21,8 @@ class RereadingDecoder:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self.options: dict[str, Any] = {"use_cache": False}
-        self.positions = MAX_POSITIONS
-        if "logits_to_keep" in inspect.signature(model.forward).parameters:
-            self.options["logits_to_keep"] = 1
-        else:
-            embeddings: Any = model.get_input_embeddings()
-            self.positions = min(MAX_POSITIONS, HEAD_NUMBERS // int(embeddings.num_embeddings))
+        self.options: dict[str, Any] = {"use_cache": False, **last_logits(model)}
+        self.positions = read_positions(model)
         self.ids = torch.zeros(0, 0, dtype=torch.long, device=model.device)
 
     def start(self, prompts: Sequence[Sequence[int]], sources: Tensor, room: int) -> Tensor:  # noqa: ARG002  # no cache

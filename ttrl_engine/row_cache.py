@@ -5,6 +5,7 @@ The library's own dynamic cache concatenates at every token, which on a CPU took
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -117,6 +118,19 @@ class RowCache(DynamicCache):
         """Of one row, in all layers."""
         held = [states for layer in self.layers for states in (layer.keys, layer.values) if states is not None]
         return sum(states.shape[1] * states.shape[3] * states.element_size() for states in held)
+
+    def join(self, others: Sequence[RowCache]) -> None:
+        """Take over the rows of caches that have read as many tokens and were not spread either."""
+        if not others:
+            return
+        for layers in zip(self.layers, *(other.layers for other in others), strict=True):
+            if layers[0].keys is not None:
+                # One at a time, so that little is held twice.
+                for name in ("keys", "values"):
+                    whole = torch.cat([getattr(layer, name) for layer in layers])
+                    for layer in layers:
+                        setattr(layer, name, None)
+                    setattr(layers[0], name, whole)
 
     def spread(self, sources: Tensor, room: int) -> None:
         """Row i becomes a copy of row `sources[i]`; room for up to so many tokens more is made at once."""

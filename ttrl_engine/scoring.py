@@ -54,7 +54,8 @@ class Scorer:
     def _packs(self, rows: Sequence[TrainRow]) -> bool:
         if self.lay_out is None:
             return False
-        return self._longest is None or max(row.length for row in rows) <= self._longest
+        # A rank may have no rows.
+        return self._longest is None or max((row.length for row in rows), default=0) <= self._longest
 
     def attending(self, model: PreTrainedModel, batch: Pack | Padded) -> contextlib.AbstractContextManager[None]:
         """The model's attention set for this batch. The backward pass belongs inside: it may run layers again."""

@@ -2,7 +2,8 @@
 
 A step of a small batch is limited by launches, not by arithmetic. The batch is rounded up to a bucket and the part of
 the cache that is attended to likewise; one CUDA graph is recorded for each pair that comes up, and kept between waves
-and steps, for an optimizer changes weights in place. On a CPU the same steps run without recording, as in the tests.
+and steps, for an optimizer changes weights in place. No two run at a time, so they share the memory that they work in
+and the buffer that they leave their logits in. On a CPU the same steps run without recording, as in the tests.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from ttrl_engine.decoding import PlainDecoder
+from ttrl_engine.out_of_memory import is_out_of_memory
 from ttrl_engine.row_cache import UnservableCacheError
 
-BATCH_BUCKETS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-SMALLEST_WINDOW = 256
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+BLOCK = 256
+"""Tokens that room is made for at a time, so that a slightly longer prompt finds its room; a multiple of what attention
+kernels ask of the rows of a mask."""
 
 
 def batch_bucket(rows: int) -> int:
@@ -28,9 +32,24 @@ def batch_bucket(rows: int) -> int:
     return next((bucket for bucket in BATCH_BUCKETS if rows <= bucket), -(-rows // largest) * largest)
 
 
+def whole_batch(rows: int) -> int:
+    """The largest batch of at most so many rows that runs without being rounded up; 0 for none."""
+    largest = BATCH_BUCKETS[-1]
+    if rows >= largest:
+        return rows // largest * largest
+    return max((bucket for bucket in BATCH_BUCKETS if bucket <= rows), default=0)
+
+
+def whole_blocks(tokens: int) -> int:
+    """The room that is made for so many tokens."""
+    return -(-tokens // BLOCK) * BLOCK
+
+
 def window_bucket(tokens: int) -> int:
-    """How much of the cache is attended to for so many tokens: the next power of two, at least 256."""
-    return max(SMALLEST_WINDOW, 1 << (tokens - 1).bit_length())
+    """How much of the cache is attended to for so many tokens: whole blocks, and beyond 2,048 tokens whole eighths of
+    the next power of two, so that long answers do not take a graph for every block."""
+    step = max(BLOCK, (1 << (tokens - 1).bit_length()) // 8)
+    return -(-tokens // step) * step
 
 
 class _FixedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -66,18 +85,22 @@ class StaticDecoder:
         if not self.reader.takes_positions or not self.reader.cache.plain:
             raise UnservableCacheError("not every layer attends to every token")
         self.layers: list[_FixedLayer] = []
-        self.graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self.graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
+        # Where graphs are recorded, what they work in, and whether one was ever recorded.
+        self.aside: torch.cuda.Stream | None = None
+        self.pool: Any = None
+        self.recorded = False
         self.length = 0
         self.note: str | None = None
         self.cache: Any = None
-        self.ids = self.positions = self.column = self.mask = torch.empty(0)
+        self.ids = self.positions = self.column = self.mask = self.logits = torch.empty(0)
 
     def start(self, prompts: Sequence[Sequence[int]], sources: Tensor, room: int) -> Tensor:
         """See `Decoder.start`."""
         logits, mask, positions = self.reader.read(prompts)
         self.length = self.reader.length
         rows = len(sources)
-        self._make_room(batch_bucket(rows), self.length + room)
+        self._make_room(batch_bucket(rows), whole_blocks(self.length + room), logits.shape[1])
         for layer, read in zip(self.layers, self.reader.cache.layers, strict=True):
             layer.keys[:rows, :, : self.length] = read.keys[sources]
             layer.values[:rows, :, : self.length] = read.values[sources]
@@ -102,11 +125,11 @@ class StaticDecoder:
         key = batch_bucket(rows), min(window_bucket(self.length), self.mask.shape[3])
         if self.record and key not in self.graphs:
             self._capture(*key)
-        if key not in self.graphs:
-            return self._forward(*key)[:rows]
-        graph, logits = self.graphs[key]
-        graph.replay()
-        return logits[:rows].clone()
+        if key in self.graphs:
+            self.graphs[key].replay()
+        else:
+            self._forward(*key)
+        return self.logits[:rows]
 
     def move(self, sources: Tensor, holes: Tensor, rows: int) -> None:  # noqa: ARG002  # the protocol's
         """See `Decoder.move`."""
@@ -122,9 +145,10 @@ class StaticDecoder:
         if everything:
             self.graphs.clear()
             self.layers.clear()
-            self.cache = None
+            self.cache = self.pool = None
+            self.ids = self.positions = self.column = self.mask = self.logits = torch.empty(0)
 
-    def _make_room(self, rows: int, window: int) -> None:
+    def _make_room(self, rows: int, window: int, vocabulary: int) -> None:
         if self.layers and rows <= self.mask.shape[0] and window <= self.mask.shape[3]:
             return
         self.forget(everything=True)
@@ -133,6 +157,7 @@ class StaticDecoder:
         self.positions = torch.zeros(rows, 1, dtype=torch.long, device=device)
         self.column = torch.zeros(1, dtype=torch.long, device=device)
         self.mask = torch.zeros(rows, 1, 1, window, dtype=dtype, device=device)
+        self.logits = torch.zeros(rows, vocabulary, device=device)
         for read in self.reader.cache.layers:
             keys, values = (
                 states.new_zeros(rows, states.shape[1], window, states.shape[3]) for states in (read.keys, read.values)
@@ -141,7 +166,8 @@ class StaticDecoder:
         self.cache = DynamicCache()
         self.cache.layers = self.layers
 
-    def _forward(self, rows: int, window: int) -> Tensor:
+    def _forward(self, rows: int, window: int) -> None:
+        """One step, from `ids` to `logits`."""
         for layer in self.layers:
             layer.rows, layer.window = rows, window
         output = self.model(
@@ -151,25 +177,33 @@ class StaticDecoder:
             position_ids=self.positions[:rows],
             **self.reader.options,
         )
-        logits: Tensor = output.logits[:, -1].float()
-        return logits
+        self.logits[:rows].copy_(output.logits[:, -1])
 
     def _capture(self, rows: int, window: int) -> None:
         """Record one step. It may run more than once: it writes the same column again."""
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        # One stream for all, which keeps the workspace of its matrix products; one pool until all graphs are gone, as
+        # a pool that no graph uses any more cannot be used again.
+        if self.aside is None:
+            self.aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        if self.pool is None:
+            self.pool = torch.cuda.graph_pool_handle()
+        usual = torch.cuda.current_stream()
+        self.aside.wait_stream(usual)
+        with torch.cuda.stream(self.aside):
             for _ in range(2):
                 self._forward(rows, window)
-        torch.cuda.current_stream().wait_stream(aside)
+        usual.wait_stream(self.aside)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
-                logits = self._forward(rows, window)
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.aside):
+                self._forward(rows, window)
         except RuntimeError as failure:
-            if not self.graphs:
+            # Where the end of a recording fails, PyTorch leaves the thread on the stream that it was made on.
+            torch.cuda.set_stream(usual)
+            if not self.recorded or is_out_of_memory(failure):
                 raise
             self.record = False
             self.note = f"A CUDA graph could not be recorded ({failure}), so sampling goes on without new ones."
             return
-        self.graphs[rows, window] = graph, logits
+        self.recorded = True
+        self.graphs[rows, window] = graph

@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from transformers import PreTrainedModel
@@ -25,16 +26,20 @@ from ttrl_engine.sampler import (
     ShouldStop,
     Watcher,
 )
-from ttrl_engine.static_decoding import StaticDecoder
+from ttrl_engine.static_decoding import StaticDecoder, whole_batch, whole_blocks
 
 # Rows that are decoded at once; more would not be faster.
 MAX_ROWS = 512
+
+# For the key-value cache: on a GPU of what is free, on a CPU in bytes.
+CACHE_SHARE = 0.4
+CPU_CACHE = 4 << 30
 
 DROPPED = Rollout((), (), "dropped")
 
 
 class TorchSampler:
-    """Samples straight from the policy's own module, so `sync` has nothing to do.
+    """Samples straight from a module in this process: the policy's own, or a copy that `refresh` brings up to date.
 
     `model` returns the module to run (an adapter may be switched on or off between calls). `cache_bytes` bounds the
     key-value cache: rollouts beyond it wait for the next wave. `max_rows` bounds the batch, which on a CPU stops
@@ -44,16 +49,24 @@ class TorchSampler:
 
     name = "torch"
 
-    def __init__(self, model: Callable[[], PreTrainedModel], cache_bytes: int, max_rows: int) -> None:
+    def __init__(
+        self,
+        model: Callable[[], PreTrainedModel],
+        cache_bytes: int,
+        max_rows: int,
+        refresh: Callable[[], None] = lambda: None,
+    ) -> None:
         self.notes: list[str] = []
         self._model = model
         self._cache_bytes = cache_bytes
         self._max_rows = max_rows
+        self._refresh = refresh
         self._chosen: tuple[PreTrainedModel, Choice] | None = None
         self._keeps = True
 
     def sync(self) -> None:
-        """Nothing to do: the policy's module is the one that samples."""
+        """See `Sampler.sync`."""
+        self._refresh()
 
     def give_back(self) -> bool:
         """See `Sampler.give_back`. A static cache and the graphs that point into it are kept for the next step."""
@@ -137,8 +150,15 @@ class TorchSampler:
         return [[found[index] for index in range(len(found))] for found in rollouts]
 
     def _planned(self, parts: Iterable[Part], params: SamplingParams, choice: Choice) -> deque[list[Part]]:
-        planned = waves(parts, params.max_new_tokens, choice.bytes_per_token, self._cache_bytes, self._max_rows)
+        planned = waves(parts, params.max_new_tokens, partial(self._fitting, choice))
         return deque(planned if choice.pads else of_equal_length(planned))
+
+    def _fitting(self, choice: Choice, tokens: int) -> int:
+        """Rows of so many tokens for which the decoder makes no more room than the budget allows; 0 for none."""
+        is_static = isinstance(choice.decoder, StaticDecoder)
+        held = whole_blocks(tokens) if is_static else tokens
+        rows = min(self._max_rows, self._cache_bytes // max(1, held * choice.bytes_per_token))
+        return whole_batch(rows) if is_static else rows
 
     def _take_fewer(self, failure: BaseException, wave: Wave, choice: Choice) -> None:
         """After an out-of-memory error: batches of half as many rows as this one. Raises RunError where it was a single
@@ -187,17 +207,16 @@ class TorchSampler:
             wave.run(decoder, watcher, report, should_stop)
 
 
-def waves(
-    parts: Iterable[Part], max_new_tokens: int, bytes_per_token: int, cache_bytes: int, max_rows: int
-) -> Iterator[list[Part]]:
-    """Rollouts that fit the cache together, in order; a part may be spread over waves. Every wave has a row."""
+def waves(parts: Iterable[Part], max_new_tokens: int, fitting: Callable[[int], int]) -> Iterator[list[Part]]:
+    """Rollouts that fit the cache together, in order; a part may be spread over waves. Every wave has a row.
+    `fitting` gives the rows of so many tokens, prompt and answer, that fit."""
     wave: list[Part] = []
     rows = longest = 0
     for part in parts:
         start, length = part.start, len(part.request.prompt_ids)
         while start < part.stop:
             width = max(longest, length) + max_new_tokens
-            room = min(max_rows, cache_bytes // max(1, width * bytes_per_token)) - rows
+            room = fitting(width) - rows
             if room < 1 and wave:
                 yield wave
                 wave, rows, longest = [], 0, 0
@@ -222,5 +241,7 @@ def cache_budget(device: torch.device) -> int:
     """Bytes for the key-value cache: on a GPU two fifths of what is free, on a CPU 4 GiB."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return int(free * 0.4)
-    return 4 << 30
+        # What PyTorch has taken from the driver and does not use is free as well.
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free * CACHE_SHARE)
+    return CPU_CACHE

@@ -46,7 +46,8 @@ from ttrl_engine.events import (
 )
 from ttrl_engine.gpu_split import Split as GpuSplit
 from ttrl_engine.learner import Clock, Learner, StepOutcome, step_problems
-from ttrl_engine.memory import GIB
+from ttrl_engine.loading import choose_precision
+from ttrl_engine.memory import GIB, engine_rows
 from ttrl_engine.models import fingerprint
 from ttrl_engine.observe import election_events, step_metrics
 from ttrl_engine.policy import Policy
@@ -65,9 +66,11 @@ from ttrl_engine.rollout_files import (
 from ttrl_engine.safeguards import Alarm, Safeguards
 from ttrl_engine.sampler import Rollout, Sampler, SamplingParams, StopRequested, stream_of
 from ttrl_engine.tasks import task_for
+from ttrl_engine.this_gpu import expected_use
 from ttrl_engine.threads import default_threads
 from ttrl_engine.torch_sampler import MAX_ROWS, TorchSampler, cache_budget
-from ttrl_engine.vllm_sampler import VllmSampler, split_of_gpu, vllm_installed
+from ttrl_engine.vllm_engine import vllm_installed
+from ttrl_engine.vllm_sampler import VllmSampler
 
 PROGRESS_INTERVAL_S = 0.25
 
@@ -162,6 +165,9 @@ class _Run:
         self.exams = self._draw_exams(held_out, benchmarks)
         ends = stop_ids(self.policy.tokenizer, self.policy.base.generation_config.eos_token_id)
         self.sampler = self._make_sampler()
+        # vLLM leaves torch one thread and plain float32 products.
+        torch.set_num_threads(self.threads)
+        choose_precision(self.policy.base.dtype, self.policy.device)
         self.learner = Learner(config, self.policy, self.sampler, self.prompts, ends, ranks)
         evaluate = config.evaluate
         self.exam_params = SamplingParams(evaluate.temperature, evaluate.top_p, config.vote.max_new_tokens, ends)
@@ -196,22 +202,45 @@ class _Run:
         )
 
     def _make_sampler(self) -> Sampler:
-        config, policy = self.config, self.policy
-        wanted = config.hardware.sampler
+        policy, wanted = self.policy, self.config.hardware.sampler
         if wanted == "vllm" or (wanted == "auto" and policy.device.type == "cuda" and vllm_installed()):
-            split = split_of_gpu(policy, config)
-            # Other programs may leave one rank less room than another; what one samples with, all do.
-            short = [each.engine for each in self.ranks.gather(split) if each is not None and not each.fits]
-            if not short:
-                return self._start_vllm(split)
-            needed = f"vLLM needs {max(short) / GIB:.1f} GiB for this model, more than is left of the GPU beside it"
+            made = self._vllm()
+            if not isinstance(made, RunError):
+                return made
             if wanted == "vllm":
-                raise RunError(
-                    f"{needed}. Set the sampler to `torch`, lower the longest answer, or end other programs that use "
-                    "the GPU."
-                )
-            self._note(0, "warning", f"{needed}, so the torch sampler is used, which is slower.")
-        return TorchSampler(lambda: policy.base, cache_budget(policy.device), MAX_ROWS)
+                raise made
+            self._note(0, "warning", f"The torch sampler is used, which is slower than vLLM. {made}")
+        copied = policy.sampling_copy()
+        budget = cache_budget(policy.device)
+        use = expected_use(policy, self.config.with_changes(**{"hardware.sampler": "torch"}))
+        if use is not None:
+            # The update has to find room beside it.
+            budget = min(budget, use.cache)
+        if copied is not None:
+            return TorchSampler(lambda: copied.module, budget, MAX_ROWS, copied.refresh)
+        return TorchSampler(lambda: policy.base, budget, MAX_ROWS)
+
+    def _vllm(self) -> VllmSampler | RunError:
+        """vLLM, or why it cannot be used. What one rank samples with, all do."""
+        made: VllmSampler | RunError
+        use = expected_use(self.policy, self.config)
+        split = None if use is None else use.split
+        # Other programs may leave one rank less room than another.
+        short = [each.engine for each in self.ranks.gather(split) if each is not None and not each.fits]
+        if short:
+            return RunError(
+                f"vLLM needs {max(short) / GIB:.1f} GiB for this model, more than training leaves of the GPU. Set the "
+                "sampler to `torch`, lower the longest answer, or end other programs that use the GPU."
+            )
+        try:
+            made = self._start_vllm(split)
+        except RunError as failure:
+            made = failure
+        reasons = self.ranks.gather(str(made) if isinstance(made, RunError) else "")
+        if isinstance(made, VllmSampler) and any(reasons):
+            made.close()
+            made = RunError(next(filter(None, reasons)))
+        return made
 
     def _start_vllm(self, split: GpuSplit | None) -> VllmSampler:
         config, policy = self.config, self.policy
@@ -220,8 +249,16 @@ class _Run:
             self._note(0, "info", f"vLLM takes {split.engine / GIB:.1f} GiB of the GPU{sleeping}.")
         tokens = config.data.max_prompt_tokens + config.vote.max_new_tokens
         window = getattr(policy.base.config, "max_position_embeddings", tokens)
-        longest = min(tokens, window)
-        return VllmSampler(policy, config.model.source, config.model.revision, longest, config.seed, split=split)
+        return VllmSampler(
+            policy,
+            config.model.source,
+            config.model.revision,
+            min(tokens, window),
+            config.seed,
+            split=split,
+            max_rows=engine_rows(config),
+            ranks=self.ranks,
+        )
 
     def go(self) -> RunFinished:
         """Until done, stopped or alarmed."""

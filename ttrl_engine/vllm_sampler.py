@@ -8,25 +8,21 @@ twice would serve keys and values of the weights before.
 from __future__ import annotations
 
 import contextlib
-import gc
-import importlib.util
+import copy
 import itertools
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 
-from ttrl_engine.config import RunConfig
-from ttrl_engine.errors import ModelError, RunError
+from ttrl_engine.adapter_folder import AdapterFolder
+from ttrl_engine.errors import RunError
 from ttrl_engine.gpu_split import Split
-from ttrl_engine.memory import PROCESS, ModelShape, estimate
+from ttrl_engine.memory import GIB, MAX_ROWS, VLLM_PASS
 from ttrl_engine.models import resolve_source
 from ttrl_engine.policy import Policy
+from ttrl_engine.ranks import ALONE, Ranks
 from ttrl_engine.sampler import (
     NO_WATCHER,
     Finish,
@@ -37,38 +33,31 @@ from ttrl_engine.sampler import (
     ShouldStop,
     StopRequested,
     Watcher,
+    stream_of,
+)
+from ttrl_engine.vllm_engine import (
+    allowed_rank,
+    clear_away,
+    free_main_memory,
+    load_weights,
+    seeds_are_free,
+    shut_down,
+    start_engine,
+    vllm_installed,
 )
 
 # Of a GPU's memory where a model's sizes are not known, and on a CPU of the main memory.
 GPU_SHARE = 0.45
-MAX_ROWS = 512
 DROPPED = Rollout((), (), "dropped")
-
-
-def vllm_installed() -> bool:
-    """Whether vLLM can be imported, without importing it (which takes many seconds)."""
-    return importlib.util.find_spec("vllm") is not None
-
-
-def split_of_gpu(policy: Policy, config: RunConfig) -> Split | None:
-    """How this process's GPU is divided between the policy and vLLM, what other programs hold left out; None without a
-    GPU, or where the model's config does not give its sizes."""
-    if policy.device.type != "cuda":
-        return None
-    free, total = torch.cuda.mem_get_info(policy.device)
-    others = max(0, total - free - torch.cuda.memory_reserved(policy.device) - PROCESS["cuda"])
-    try:
-        shape = ModelShape.from_config(policy.base.config.to_dict())
-    except ModelError:
-        return None
-    return estimate(shape, config, "cuda", total - others).split
 
 
 class VllmSampler:
     """Samples with vLLM's continuous batching. Adapters follow each `sync`; full weights are copied in place.
 
-    Random numbers come from the engine's own stream: seeds per request would cost a Python loop per token. A resumed
-    run therefore draws other rollouts than one never stopped.
+    On a GPU each rollout has a seed of its own, made of its request's stream, so a resumed run draws by the same
+    numbers as one never stopped; its rollouts may still differ, as rows computed together round otherwise. Elsewhere,
+    where vLLM would pay for seeds at every token, numbers come from the engine's own stream, one per rank; a resumed
+    run draws others.
     """
 
     name = "vllm"
@@ -82,9 +71,12 @@ class VllmSampler:
         seed: int,
         *,
         split: Split | None = None,
+        max_rows: int = MAX_ROWS,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """`max_tokens` bounds prompt and answer together. The engine takes what `split` gives it of the GPU's memory,
-        and gives it back between calls where that says so. Raises RunError where vLLM is missing or does not start."""
+        """`max_tokens` bounds prompt and answer together, `max_rows` the rollouts that grow at once. The engine takes
+        what `split` gives it of the GPU's memory, and gives it back between calls where that says so. Raises RunError
+        where vLLM is missing, does not start or cannot take the policy's weights."""
         if not vllm_installed():
             raise RunError(
                 "The config asks for the vLLM sampler, but vLLM is not installed. Install it with "
@@ -92,28 +84,32 @@ class VllmSampler:
             )
         self.notes: list[str] = []
         self._policy = policy
-        self._lora = policy.model if isinstance(policy.model, PeftModel) else None
         self._version = 0
         self._calls = itertools.count()
-        self._adapters = Path(tempfile.mkdtemp(prefix="ttrl-adapters-", dir=_fast_folder()))
-        options: dict[str, Any] = {}
-        if self._lora is not None:
-            options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _allowed_rank(policy.lora_rank)}
+        self._llm: Any = None
+        self._adapters: AdapterFolder | None = None
         on_gpu = policy.device.type == "cuda"
         share = GPU_SHARE
         if split is not None:
             share = split.engine / torch.cuda.get_device_properties(policy.device).total_memory
         self._sleeps = split is not None and split.sleeps
-        options["enable_sleep_mode"] = self._sleeps
-        self._llm: Any = None
+        if self._sleeps:
+            _check_main_memory(policy, ranks)
+        options: dict[str, Any] = {"enable_sleep_mode": self._sleeps}
         try:
-            self._llm = _engine(
+            if isinstance(policy.model, PeftModel):
+                options |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": allowed_rank(policy.lora_rank)}
+                num_bytes = sum(weight.numel() * weight.element_size() for weight in policy.parameters)
+                self._adapters = AdapterFolder(num_bytes, ranks.size)
+            self._llm = start_engine(
+                ranks.rank,
                 model=resolve_source(source),
                 revision=revision,
                 dtype=_computing_dtype(policy, on_gpu),
-                seed=seed,
+                seed=stream_of(seed, "vllm", ranks.rank) % 2**31,
                 max_model_len=max_tokens,
-                max_num_seqs=MAX_ROWS,
+                max_num_seqs=max_rows,
+                max_num_batched_tokens=VLLM_PASS,
                 gpu_memory_utilization=share,
                 enforce_eager=not on_gpu,
                 # A model's own generation settings must not leak into the vote.
@@ -124,11 +120,15 @@ class VllmSampler:
                 disable_log_stats=True,
                 **options,
             )
-            self._sleep()
-        # vLLM asserts what it needs of its surroundings, such as an allocator without segments that expand.
-        except (AssertionError, ImportError, OSError, RuntimeError, ValueError) as failure:
+        # vLLM and the compilers that it calls raise what they like.
+        except Exception as failure:
             self.close()
+            clear_away(failure)
             raise RunError(f"vLLM could not start: {failure}. Set the sampler to `torch` instead.") from failure
+        if self._adapters is None:
+            # The same weights again: a model that cannot take them costs nothing yet.
+            self._load()
+        self._sleep()
 
     def sample(
         self,
@@ -141,9 +141,18 @@ class VllmSampler:
         """See `Sampler.sample`. Asked to stop, or for rollouts to drop, between the engine's steps."""
         self._wake()
         try:
-            return self._sample(requests, params, on_progress, should_stop, watcher)
-        finally:
-            self._sleep()
+            found = self._sample(requests, params, on_progress, should_stop, watcher)
+        except StopRequested:
+            # A stop is met, whatever becomes of the engine.
+            with contextlib.suppress(RunError):
+                self._sleep()
+            raise
+        except BaseException:
+            # An engine that failed in the midst of its work might not even sleep, and hide the reason.
+            self.close()
+            raise
+        self._sleep()
+        return found
 
     def _sample(
         self,
@@ -179,9 +188,9 @@ class VllmSampler:
                     found[number][index] = DROPPED
                     watcher.finished(number, index, DROPPED)
                 on_progress(total - len(waiting), total)
-        finally:
-            if waiting:
-                engine.abort_request(list(waiting))
+        except StopRequested:
+            engine.abort_request(list(waiting))
+            raise
         return [[rollouts[index] for index in range(len(rollouts))] for rollouts in found]
 
     def _submit(self, requests: Sequence[SampleRequest], params: SamplingParams) -> dict[str, tuple[int, int]]:
@@ -201,35 +210,27 @@ class VllmSampler:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        call, adapter = next(self._calls), self._adapter()
+        call, adapter, seeded = next(self._calls), self._adapter(), seeds_are_free(self._llm)
         places: dict[str, tuple[int, int]] = {}
         for number, request in enumerate(requests):
             prompt = {"prompt_token_ids": list(request.prompt_ids)}
             for index in range(request.num_rollouts):
                 name = f"{call}-{number}-{index}"
                 places[name] = (number, index)
+                if seeded:
+                    settings = copy.copy(settings)
+                    settings.seed = stream_of(request.stream, index)
                 self._llm.llm_engine.add_request(name, prompt, settings, lora_request=adapter)
         return places
 
     def sync(self) -> None:
         """Serve the policy's newest weights from now on. Raises RunError where the engine cannot take them."""
         self._version += 1
-        if self._lora is not None:
-            self._lora.save_pretrained(str(self._adapters / f"v{self._version}"), safe_serialization=True)
-            shutil.rmtree(self._adapters / f"v{self._version - 2}", ignore_errors=True)
+        if self._adapters is not None:
+            self._adapters.write(self._policy.model, self._adapter_name)
             return
         self._wake()
-        try:
-            model = self._llm.llm_engine.model_executor.driver_worker.model_runner.model
-            model.load_weights(list(self._policy.base.state_dict().items()))
-            self._llm.reset_prefix_cache()
-        except (AttributeError, KeyError, RuntimeError, ValueError) as failure:
-            # Some weights are new and some are old now; nothing that such an engine says may be trained on.
-            self.close()
-            raise RunError(
-                f"vLLM could not take over the trained weights: {failure}. Train an adapter (model.method = lora) or "
-                "set the sampler to `torch`, and resume from the last checkpoint."
-            ) from failure
+        self._load()
         self._sleep()
 
     def give_back(self) -> bool:
@@ -238,48 +239,76 @@ class VllmSampler:
 
     def close(self) -> None:
         """Give back the engine's memory, its process group and the adapters' folder. May be called again."""
-        shutil.rmtree(self._adapters, ignore_errors=True)
+        if self._adapters is not None:
+            self._adapters.close()
         llm, self._llm = self._llm, None
         if llm is None:
             return
-        llm.llm_engine.engine_core.shutdown()
+        shut_down(llm)
         del llm
-        gc.collect()
-        # Names of vLLM's inside that may move; without them the memory comes back when this process ends.
-        with contextlib.suppress(ImportError, AttributeError, AssertionError, RuntimeError):
-            from vllm.distributed.parallel_state import destroy_distributed_environment, destroy_model_parallel
+        clear_away()
 
-            destroy_model_parallel()
-            destroy_distributed_environment()
+    def _load(self) -> None:
+        try:
+            load_weights(self._llm, self._policy.base.state_dict())
+        except Exception as failure:
+            # Some weights may be new and some old now; nothing that such an engine says may be trained on.
+            self.close()
+            raise RunError(
+                f"vLLM cannot take over the trained weights: {failure}. Train an adapter (model.method = lora) or set "
+                "the sampler to `torch`. A run that is under way resumes from its last checkpoint."
+            ) from failure
 
     def _wake(self) -> None:
-        if self._sleeps:
-            # What the trainer's allocator holds unused is the engine's now.
-            torch.cuda.empty_cache()
+        if not self._sleeps:
+            return
+        # What the trainer's allocator holds unused is the engine's now.
+        torch.cuda.empty_cache()
+        try:
             self._llm.wake_up()
+        except Exception as failure:
+            self.close()
+            raise RunError(
+                f"vLLM could not take its memory of the GPU again after an update: {failure}. Lower the tokens per "
+                "micro-batch, end other programs that use the GPU, or set the sampler to `torch`, and resume the run."
+            ) from failure
 
     def _sleep(self) -> None:
-        """Level 1: weights wait in host memory. Level 2 would throw them away, adapters' base included."""
-        if self._sleeps and self._llm is not None:
+        """Level 1: weights wait in main memory. Level 2 would throw them away, adapters' base included."""
+        if not self._sleeps:
+            return
+        try:
             self._llm.sleep(level=1)
+        except Exception as failure:
+            self.close()
+            raise RunError(
+                f"vLLM could not leave the GPU's memory to the update: {failure}. Its weights wait in main memory "
+                "meanwhile. End other programs that use either, or set the sampler to `torch`, and resume the run."
+            ) from failure
+
+    @property
+    def _adapter_name(self) -> str:
+        return f"v{self._version}"
 
     def _adapter(self) -> Any:
         """The request that selects the newest adapter; None before the first update, which is the base."""
-        if self._lora is None or self._version == 0:
+        if self._adapters is None or self._version == 0:
             return None
         from vllm.lora.request import LoRARequest
 
-        name = f"v{self._version}"
-        return LoRARequest(name, self._version, str(self._adapters / name))
+        return LoRARequest(self._adapter_name, self._version, str(self._adapters.path / self._adapter_name))
 
 
-def _engine(**options: Any) -> Any:
-    # The engine's scheduler must run in this process, so that a pause or a cancel takes effect between its steps.
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    from vllm import LLM
-
-    return LLM(**options)
+def _check_main_memory(policy: Policy, ranks: Ranks) -> None:
+    """Raises RunError where the weights of an engine that sleeps have no room in main memory."""
+    width = torch.finfo(getattr(torch, _computing_dtype(policy, True))).bits // 8
+    needed = ranks.size * width * sum(weight.numel() for weight in policy.base.parameters())
+    free = free_main_memory()
+    if free is not None and free < needed:
+        raise RunError(
+            f"vLLM has to sleep during updates, and its weights, {needed / GIB:.1f} GiB in all, do not fit into main "
+            f"memory then, of which {free / GIB:.1f} GiB are free. Set the sampler to `torch` instead."
+        )
 
 
 def _computing_dtype(policy: Policy, on_gpu: bool) -> str:
@@ -293,13 +322,3 @@ def _computing_dtype(policy: Policy, on_gpu: bool) -> str:
 def _rollout(output: Any) -> Rollout:
     finish: Finish = "stop" if output.finish_reason == "stop" else "length"
     return Rollout(tuple(output.token_ids), tuple(float(value) for value in output.logprobs.logprobs), finish)
-
-
-def _allowed_rank(rank: int) -> int:
-    """The next rank that vLLM's kernels are built for."""
-    return next((allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if rank <= allowed), rank)
-
-
-def _fast_folder() -> str | None:
-    """Shared memory where there is some; adapters are written every step."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  # a private folder is made inside

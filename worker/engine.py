@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from ttrl_engine.asking import Asking
 from ttrl_engine.config import RunConfig
 from ttrl_engine.events import Emit, RunFinished
+from ttrl_engine.launch import take_gpu
 from ttrl_engine.preflight import Findings, inspect
 from ttrl_engine.problems import Problem, ProblemSet
 from worker.store import Store
@@ -98,6 +99,7 @@ class TorchEngine:
         base_scores: BaseScoreTable,
     ) -> RunFinished:
         """Compute or resume a run."""
+        take_gpu(config.hardware)
         from ttrl_engine import trainer
 
         return trainer.run(config, folder, problem_set, benchmarks, emit, should_stop, base_scores)

@@ -22,6 +22,8 @@ class GpuWatch:
 
     def __init__(self, read: Callable[[], Sequence[Gpu]] = gpus, interval_s: float = INTERVAL_S) -> None:
         self._read, self._interval_s = read, interval_s
+        # Of the whole job: one of several processes sees only its own GPU from the moment that it begins to compute.
+        self._devices = os.environ.get("CUDA_VISIBLE_DEVICES")
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._busy: list[float] = []
@@ -41,7 +43,7 @@ class GpuWatch:
 
     def look(self) -> bool:
         """Read once; whether there was a GPU to read."""
-        found = visible(self._read(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        found = visible(self._read(), self._devices)
         with self._lock:
             self._busy += [gpu.utilisation / 100 for gpu in found if gpu.utilisation is not None]
             self._memory += [gpu.memory_used / gpu.memory_total for gpu in found if gpu.memory_total > 0]

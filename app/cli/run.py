@@ -19,7 +19,7 @@ import yaml
 from ttrl_engine.config import PRESETS, RunConfig, load_config
 from ttrl_engine.errors import ConfigError, RunError
 from ttrl_engine.events import Emit, Ending, Event, RunFinished
-from ttrl_engine.launch import is_rank, launch, signal_when_parent_ends
+from ttrl_engine.launch import is_rank, launch, signal_when_parent_ends, take_gpu
 from ttrl_engine.patterns import require_fast
 from ttrl_engine.problems import ProblemSet, load_problem_set
 from ttrl_engine.threads import wait_politely
@@ -76,6 +76,7 @@ def run_in_terminal(config: RunConfig, folder: Path, data_dir: Path, emit: Emit)
         # The bars of the libraries would draw over ours; they read this when they are imported.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         wait_politely()
+        take_gpu(config.hardware)
         from ttrl_engine import trainer  # loads torch: seconds that a mistyped config should not cost
 
         return trainer.run(

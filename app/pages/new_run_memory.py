@@ -14,6 +14,7 @@ from ttrl_engine.models import ModelCheck
 PARTS: dict[str, tuple[str, int]] = {
     "weights": ("Weights of the model", 1),
     "half weights": ("Weights in half precision", 1),
+    "sampling weights": ("Copy of the weights that samples", 1),
     "vllm weights": ("Weights in vLLM", 1),
     "adapter": ("Adapter", 1),
     "folded adapter": ("Weights with the adapter added", 1),

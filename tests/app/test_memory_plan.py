@@ -75,11 +75,12 @@ def test_the_verdict_allows_for_the_error_of_the_estimate(share: float, fit: str
 
 def test_vllm_is_counted_only_where_it_is_installed(monkeypatch: pytest.MonkeyPatch):
     card = Machine("cuda", "Card", 80 * GIB, 80 * GIB)
-    totals = []
+    counted = []
     for installed in (None, object()):
         monkeypatch.setattr(memory_plan, "find_spec", lambda _name, found=installed: found)
-        totals.append(plan_memory(BILLIONS, RunConfig(), card).estimate.total)
-    assert totals[1] - totals[0] > 2 * BILLIONS.parameters
+        parts = plan_memory(BILLIONS, RunConfig(), card).estimate.parts
+        counted.append(sum(part.bytes for part in parts if part.name == "vllm weights"))
+    assert counted == [0, 2 * BILLIONS.parameters]
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from transformers import PreTrainedModel
 
 from tests.ttrl_engine.architectures import CONFIGS, NOT_CAUSAL, make
 from tests.ttrl_engine.tiny import write_tiny_model
-from ttrl_engine import decoder_choice, rereading
+from ttrl_engine import decoder_choice, decoding
 from ttrl_engine.config import HardwareConfig, ModelConfig, TrainConfig
 from ttrl_engine.decoder_choice import choose_decoder
 from ttrl_engine.decoding import PlainDecoder
@@ -108,7 +109,7 @@ def test_reading_anew_draws_what_a_cache_would(name: str, monkeypatch: pytest.Mo
     refuse_caches(monkeypatch)
     monkeypatch.setattr(decoder_choice, "_deviation_of_generate", lambda _: 1.0)
     # So few that a pass holds three rows at most.
-    monkeypatch.setattr(rereading, "MAX_POSITIONS", 40)
+    monkeypatch.setattr(decoding, "READ_POSITIONS", 40)
     sampler, found = sample(model)
     assert "a new pass over the whole text" in sampler.notes[0]
     assert [[r.tokens for r in group] for group in found] == [[r.tokens for r in group] for group in expected]
@@ -150,6 +151,55 @@ def test_generate_stops_when_asked_and_drops_what_is_settled(name: str) -> None:
     [rollouts] = sampler.sample(asked, PARAMS, lambda _done, _total: None, lambda: False, Settled())
     assert [rollout.finish == "dropped" for rollout in rollouts] == [False, False, True, True]
     assert [len(rollout.tokens) for rollout in rollouts[2:]] == [1, 1]
+
+
+ONE_LENGTH = [[5, 6, 7, 8, 9, 10, 11, 12], [9, 10, 11, 12, 13, 14, 15, 16], [3, 5, 8, 13, 21, 34, 55, 89]]
+UNEQUAL = [[5, 6, 7], [9, 10, 11, 12, 13, 14, 15, 16, 17], [3, 5, 8, 13, 21, 34, 55, 89], [3, 4], [90, 80, 70, 60, 50]]
+
+
+@pytest.mark.parametrize("prompts", [ONE_LENGTH, UNEQUAL], ids=["one length", "unequal"])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in (*RECURRENT, *MIXES_ROWS)])
+@torch.inference_mode()
+def test_prompts_that_are_read_a_few_at_a_time_are_as_if_read_at_once(
+    name: str, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than a sliding window of 6, and on from there with rows that end."""
+    model = make(name)
+    if not choose_decoder(model).pads:
+        prompts = ONE_LENGTH
+    sources = torch.arange(len(prompts)).repeat_interleave(2)
+
+    def logits(positions: int) -> list[torch.Tensor]:
+        monkeypatch.setattr(decoding, "READ_POSITIONS", positions)
+        decoder = choose_decoder(model).decoder
+        assert isinstance(decoder, PlainDecoder)
+        passes = 0
+
+        def count(*_: Any) -> None:
+            nonlocal passes
+            passes += 1
+
+        counting = model.register_forward_pre_hook(count)
+        found = [decoder.start(prompts, sources, 8).clone()]
+        counting.remove()
+        assert passes == (1 if positions > 100 else -(-len(prompts) // 2))
+        tokens = 3 + torch.arange(len(sources)) * 7 % 90
+        found.append(decoder.step(tokens).clone())
+        decoder.move(torch.tensor([len(sources) - 1]), torch.tensor([1]), len(sources) - 1)
+        found += [decoder.step(tokens[:-1] + 1 + t).clone() for t in range(6)]
+        return found
+
+    for at_once, in_parts in zip(logits(1 << 14), logits(2 * max(map(len, prompts))), strict=True):
+        assert torch.allclose(at_once, in_parts, atol=1e-4)
+
+
+def test_a_model_that_makes_logits_for_every_position_reads_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "HEAD_NUMBERS", 97 * 50)
+    model = make("llama")
+    assert decoding.read_positions(model) == decoding.READ_POSITIONS
+    monkeypatch.setattr(model, "forward", model.model.forward)
+    assert decoding.read_positions(model) == 50
+    assert "logits_to_keep" not in PlainDecoder(model).options
 
 
 def test_a_decoder_whose_logits_are_off_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,9 @@
+import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ttrl_engine import drawing
 from ttrl_engine.drawing import draw, nucleus, uniforms
 from ttrl_engine.sampler import SampleRequest
 
@@ -39,6 +43,48 @@ def test_top_p_keeps_the_token_that_crosses_it() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
     assert nucleus(logits, 0.7).isfinite().tolist() == [[True, True, False, False]]
     assert nucleus(logits, 0.01).isfinite().tolist() == [[True, False, False, False]]
+
+
+def test_equally_likely_tokens_come_in_the_order_of_their_numbers() -> None:
+    logits = torch.tensor([[0.125, 0.25, 0.125, 0.25, 0.125, 0.125]]).log()
+    assert nucleus(logits.clone(), 0.6).isfinite().tolist() == [[True, True, False, True, False, False]]
+    assert nucleus(logits.clone(), 0.25).isfinite().tolist() == [[False, True, False, False, False, False]]
+
+
+def defined(logits: torch.Tensor, top_p: float) -> torch.Tensor:
+    """(R, vocabulary) whether a token is kept, one row after the other in plain numbers."""
+    kept = torch.zeros(logits.shape, dtype=torch.bool)
+    for row, probabilities in enumerate(logits.double().softmax(-1).tolist()):
+        mass = 0.0
+        for token in sorted(range(len(probabilities)), key=lambda token: (-probabilities[token], token)):
+            if mass >= top_p - 1e-9:
+                break
+            kept[row, token] = True
+            mass += probabilities[token]
+    return kept
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1, 2, 5, 16, 40]), st.sampled_from([1, 60, 1 << 24]), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_the_nucleus_is_the_defined_one_however_it_is_found(
+    seed: int, likeliest: int, numbers: int, ties: bool
+) -> None:
+    numbers_of = torch.Generator().manual_seed(seed)
+    logits = torch.randn(7, 30, generator=numbers_of) * 2
+    if ties:
+        # Few values, many tokens of each, also where the likeliest end; and a row in which all are alike.
+        logits = (logits / 2).round() * 2
+        logits[3] = 1.0
+    top_p = float(torch.rand(1, generator=numbers_of)) * 0.98 + 0.01
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(drawing, "LIKELIEST", likeliest)
+        patched.setattr(drawing, "NUMBERS_AT_ONCE", numbers)
+        given_logits = logits.clone()
+        found = nucleus(given_logits, top_p)
+    kept = defined(logits, top_p)
+    assert torch.equal(found.isfinite(), kept)
+    assert torch.equal(found[kept], logits[kept])
+    assert found is given_logits, "in place, so that it takes no more room"
 
 
 def test_each_request_has_a_stream_of_its_own() -> None:

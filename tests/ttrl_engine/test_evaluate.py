@@ -112,7 +112,8 @@ class Recited:
 
     def sync(self) -> None: ...
 
-    def give_back(self) -> bool: ...
+    def give_back(self) -> bool:
+        return False
 
     def close(self) -> None: ...
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from ttrl_engine import trainer, vllm_sampler
+from ttrl_engine import trainer
 from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import RunError
-from ttrl_engine.gpu_split import COMFORTABLE, Split, split_gpu
-from ttrl_engine.memory import GIB, PROCESS, ModelShape, estimate
+from ttrl_engine.gpu_split import COMFORTABLE, SPARE, Split, split_gpu
+from ttrl_engine.memory import GIB, MAX_ROWS, PROCESS, Estimate, ModelShape, engine_rows, estimate
 from ttrl_engine.ranks import ALONE, Ranks
-from ttrl_engine.sampler import SampleRequest, SamplingParams, StopRequested
+from ttrl_engine.this_gpu import expected_use
 from ttrl_engine.torch_sampler import TorchSampler
-from ttrl_engine.vllm_sampler import GPU_SHARE, VllmSampler, split_of_gpu
+from ttrl_engine.vllm_sampler import VllmSampler
 
 QWEN: dict[str, Any] = {"model_type": "qwen2", "vocab_size": 151_936, "max_position_embeddings": 4096}
 SIZES: dict[str, dict[str, Any]] = {
@@ -45,7 +47,7 @@ def shape_of(name: str) -> ModelShape:
         ("1.5B", 141, "full", False),
         ("1.5B", 80, "full", True),
         ("7B", 80, "lora", True),
-        ("7B", 141, "full", True),
+        ("7B", 180, "full", True),
     ],
 )
 def test_the_engine_sleeps_where_both_do_not_fit_at_once_and_only_there(
@@ -65,8 +67,8 @@ def test_the_engine_sleeps_where_both_do_not_fit_at_once_and_only_there(
     everything = estimate(shape_of(name), config, "cuda")
     engine = {part.name: part.bytes for part in everything.parts}
     whole = sum(engine[part] for part in of_engine)
-    # No more than it could ever use; the cache that the torch sampler would keep takes nothing from it.
-    assert found.split.engine == min(int(COMFORTABLE * gpu) - at_once, whole)
+    # No more than it could ever use and some to spare; the torch sampler's cache takes nothing from it.
+    assert found.split.engine == min(int(COMFORTABLE * gpu) - at_once, whole + SPARE)
     if not sleeps:
         assert found.total <= COMFORTABLE * gpu
         assert found.total == peak + found.split.engine
@@ -83,6 +85,39 @@ def test_what_cannot_start_is_told_with_what_it_needs(name: str, gib: int) -> No
     assert weights + 3 * GIB < split.engine < weights + 6 * GIB
 
 
+def test_all_of_a_model_cannot_be_trained_beside_a_sleeping_engine_where_it_hardly_fits_alone() -> None:
+    config = RunConfig().with_changes(**{"model.method": "full"})
+    found = estimate(shape_of("7B"), config, "cuda", 141 * GIB)
+    assert found.split is not None
+    assert not found.split.fits
+
+
+def test_an_engine_that_sleeps_must_leave_the_smallest_update_room_beside_what_it_keeps() -> None:
+    resident, peak, fixed, keeps, cache, row = 5 * GIB, 60 * GIB, 12 * GIB, 3 * GIB, 30 * GIB, GIB
+    for least, fits in ((31 * GIB, True), (31 * GIB + 1, False)):
+        assert split_gpu(40 * GIB, resident, peak, least, fixed, keeps, cache, row).fits == fits
+
+
+def test_an_engine_that_could_use_little_still_gets_some_to_spare() -> None:
+    """Its own estimate of graphs and workspaces may be above ours, and takes from the cache."""
+    trainer_and_engine = (5 * GIB, 20 * GIB, 9 * GIB, 8 * GIB, 3 * GIB, GIB, GIB >> 8)
+    assert split_gpu(80 * GIB, *trainer_and_engine) == Split(11 * GIB, False, True)
+
+
+def test_wide_evaluations_and_long_prompts_are_counted_in_what_an_engine_needs() -> None:
+    def sampling(**changes: Any) -> int:
+        found = estimate(shape_of("7B"), RunConfig().with_changes(**changes), "cuda")
+        return next(part.bytes for part in found.parts if part.name == "sampling")
+
+    narrow = {"train.problems_per_step": 2, "vote.num_votes": 8, "vote.num_trained": 8}
+    few = narrow | {"evaluate.max_problems": 2, "evaluate.num_samples": 4}
+    rows = {name: engine_rows(RunConfig().with_changes(**changes)) for name, changes in (("all", narrow), ("few", few))}
+    assert rows == {"all": MAX_ROWS, "few": 16}
+    assert sampling(**narrow) - sampling(**few) == (MAX_ROWS - 16) * 151_936 * 16
+    # A pass of 8,192 positions through 7 B in half precision: the feed-forward block alone.
+    assert sampling(**few) > 8_192 * 2 * 3 * 18_944
+
+
 def test_shorter_answers_or_smaller_batches_let_both_stay_awake() -> None:
     shape, gpu = shape_of("1.5B"), 80 * GIB
     awake = {"train.tokens_per_batch": 4_096, "vote.max_new_tokens": 1_024}
@@ -94,7 +129,8 @@ def test_shorter_answers_or_smaller_batches_let_both_stay_awake() -> None:
 
 @pytest.mark.parametrize("gpu", range(10, 130, 7))
 def test_a_larger_gpu_never_makes_it_worse(gpu: int) -> None:
-    small, large = (split_gpu(size, 10, 40, 8, 30, 1) for size in (gpu, gpu + 7))
+    trainer_and_engine = [size * GIB for size in (10, 40, 15, 8, 3, 30, 1)]
+    small, large = (split_gpu(size * GIB, *trainer_and_engine) for size in (gpu, gpu + 7))
     assert (large.fits, not large.sleeps) >= (small.fits, not small.sleeps)
     if small.fits and small.sleeps == large.sleeps:
         assert large.engine >= small.engine
@@ -103,118 +139,103 @@ def test_a_larger_gpu_never_makes_it_worse(gpu: int) -> None:
 def test_without_a_gpu_there_is_nothing_to_divide() -> None:
     assert estimate(shape_of("1.5B"), RunConfig(), "cpu", 64 * GIB).split is None
     assert estimate(shape_of("1.5B"), RunConfig(), "cuda").split is None
-    assert split_of_gpu(_policy("cpu"), RunConfig()) is None
+    assert expected_use(_policy("cpu"), RunConfig()) is None
 
 
 def test_what_other_programs_hold_is_not_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
     total, mine, theirs = 141 * GIB, 4 * GIB, 30 * GIB
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: mine)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (total - mine - theirs - PROCESS["cuda"], total))
-    expected = estimate(shape_of("1.5B"), RunConfig(), "cuda", total - theirs).split
-    assert split_of_gpu(_policy("cuda"), RunConfig()) == expected
-    assert split_of_gpu(_policy("cuda", {"model_type": "unheard-of"}), RunConfig()) is None
-
-
-class Engine:
-    """Records what it is asked for, in the order in which it is."""
-
-    def __init__(self, log: list[str]) -> None:
-        self.log = log
-        core = SimpleNamespace(shutdown=lambda: log.append("shutdown"))
-        self.llm_engine = SimpleNamespace(engine_core=core, abort_request=lambda _: None)
-
-    def sleep(self, level: int) -> None:
-        self.log.append(f"sleep {level}")
-
-    def wake_up(self) -> None:
-        self.log.append("wake up")
-
-
-def test_a_sleeping_engine_wakes_to_sample_once_the_trainer_has_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    log, options = _start(monkeypatch, Split(35 * GIB, True, True))
-    assert options["enable_sleep_mode"]
-    assert options["gpu_memory_utilization"] == pytest.approx(0.35)
-    assert log == ["sleep 1", "empty cache", "wake up", "sample", "sleep 1", "shutdown"]
-
-
-def test_an_engine_with_room_of_its_own_never_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    log, options = _start(monkeypatch, Split(40 * GIB, False, True))
-    assert not options["enable_sleep_mode"]
-    assert options["gpu_memory_utilization"] == pytest.approx(0.4)
-    assert log == ["sample", "shutdown"]
-    assert _start(monkeypatch, None)[1]["gpu_memory_utilization"] == GPU_SHARE
+    expected = estimate(shape_of("1.5B"), RunConfig(), "cuda", total - theirs)
+    assert expected_use(_policy("cuda"), RunConfig()) == expected
+    assert expected_use(_policy("cuda", {"model_type": "unheard-of"}), RunConfig()) is None
 
 
 @pytest.mark.parametrize("wanted", ["auto", "vllm"])
-def test_where_vllm_cannot_start_a_run_takes_torch_or_says_why_not(
-    wanted: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    notes: list[str] = []
-    run = trainer._Run.__new__(trainer._Run)
-    run.config, run.policy = RunConfig().with_changes(**{"hardware.sampler": wanted}), _policy("cuda")
-    run.ranks = ALONE
-    run.emit = lambda event: notes.append(event.message)  # type: ignore[attr-defined]
-    monkeypatch.setattr(trainer, "vllm_installed", lambda: True)
-    monkeypatch.setattr(trainer, "cache_budget", lambda _device: GIB)
-    monkeypatch.setattr(trainer, "split_of_gpu", lambda _policy, _config: Split(9 * GIB, True, False))
+def test_where_vllm_has_no_room_a_run_takes_torch_or_says_why_not(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, notes = _run(wanted, ALONE, Split(9 * GIB, True, False), monkeypatch)
     if wanted == "vllm":
         with pytest.raises(RunError, match=r"vLLM needs 9\.0 GiB.*Set the sampler to `torch`"):
             run._make_sampler()
         return
+    sampler = run._make_sampler()
+    assert isinstance(sampler, TorchSampler)
+    assert notes[0].startswith("The torch sampler is used")
+    assert "vLLM needs 9.0 GiB" in notes[0]
+    # Its cache, which stays on the GPU, leaves the update its room.
+    config = RunConfig().with_changes(**{"hardware.sampler": "torch"})
+    planned = estimate(shape_of("1.5B"), config, "cuda", 96 * GIB)
+    assert sampler._cache_bytes == planned.cache
+    assert planned.total <= COMFORTABLE * 96 * GIB
+
+
+@pytest.mark.parametrize("wanted", ["auto", "vllm"])
+def test_where_vllm_does_not_start_a_run_takes_torch_or_says_why_not(
+    wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RunError("vLLM could not start: no available memory for the cache blocks.")
+
+    run, notes = _run(wanted, ALONE, Split(35 * GIB, True, True), monkeypatch)
+    monkeypatch.setattr(VllmSampler, "__init__", refuse)
+    if wanted == "vllm":
+        with pytest.raises(RunError, match="no available memory for the cache blocks"):
+            run._make_sampler()
+        return
     assert isinstance(run._make_sampler(), TorchSampler)
-    assert "so the torch sampler is used" in notes[0]
+    assert notes[1].startswith("The torch sampler is used")
+    assert "no available memory" in notes[1]
+
+
+class Two(Ranks):
+    """A rank beside another one, which says the same but for `other`."""
+
+    def __init__(self, other: Callable[[Any], Any]) -> None:
+        super().__init__(0, 2)
+        self._other = other
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, self._other(value)]
 
 
 def test_ranks_take_one_sampler_where_only_one_of_them_has_too_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Two(Ranks):
-        def gather(self, value: Any) -> list[Any]:
-            return [value, Split(9 * GIB, True, False)]
-
-    run = trainer._Run.__new__(trainer._Run)
-    run.config, run.policy, run.ranks = RunConfig(), _policy("cuda"), Two(0, 2)
-    run.emit = lambda _event: None
-    monkeypatch.setattr(trainer, "vllm_installed", lambda: True)
-    monkeypatch.setattr(trainer, "cache_budget", lambda _device: GIB)
-    monkeypatch.setattr(trainer, "split_of_gpu", lambda _policy, _config: Split(35 * GIB, False, True))
+    short = Two(lambda value: Split(9 * GIB, True, False) if isinstance(value, Split) else value)
+    run, _ = _run("auto", short, Split(35 * GIB, False, True), monkeypatch)
     assert isinstance(run._make_sampler(), TorchSampler)
 
 
-def test_an_engine_that_refuses_to_sleep_is_told_and_shut_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: Engine, level: int) -> None:
-        raise AssertionError(f"no sleep of level {level} with segments that expand")
+def test_ranks_take_one_sampler_where_vllm_starts_on_one_of_them_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+    failed = Two(lambda value: "vLLM could not start there." if isinstance(value, str) else value)
+    run, notes = _run("auto", failed, Split(35 * GIB, False, True), monkeypatch)
+    monkeypatch.setattr(VllmSampler, "__init__", lambda *_, **__: None)
+    monkeypatch.setattr(VllmSampler, "close", lambda _: closed.append(True))
+    assert isinstance(run._make_sampler(), TorchSampler)
+    assert closed == [True], "the engine of this rank would keep its share of the GPU"
+    assert "vLLM could not start there." in notes[1]
 
-    monkeypatch.setattr(Engine, "sleep", refuse)
-    with pytest.raises(RunError, match=r"vLLM could not start: no sleep of level 1.*Set the sampler to `torch`"):
-        _start(monkeypatch, Split(35 * GIB, True, True))
+
+def _run(wanted: str, ranks: Ranks, split: Split, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[str]]:
+    """A run that has loaded its policy, on a GPU that vLLM would share by `split`, and what it notes."""
+    notes: list[str] = []
+    run = trainer._Run.__new__(trainer._Run)
+    run.config, run.policy = RunConfig().with_changes(**{"hardware.sampler": wanted}), _policy("cuda")
+    run.ranks = ranks
+    run.emit = lambda event: notes.append(event.message)  # type: ignore[attr-defined]
+    monkeypatch.setattr(trainer, "vllm_installed", lambda: True)
+    monkeypatch.setattr(trainer, "cache_budget", lambda _device: 100 * GIB)
+
+    def expected(_policy: object, config: RunConfig) -> Estimate:
+        found = estimate(shape_of("1.5B"), config, "cuda", 96 * GIB)
+        return replace(found, split=split) if config.hardware.sampler != "torch" else found
+
+    monkeypatch.setattr(trainer, "expected_use", expected)
+    return run, notes
 
 
 def _policy(device: str, config: dict[str, Any] | None = None) -> Any:
     known = SimpleNamespace(to_dict=lambda: config_of("1.5B") if config is None else config)
     base = SimpleNamespace(config=known, dtype=torch.bfloat16)
-    return SimpleNamespace(device=torch.device(device), base=base, model=base, lora_rank=0)
-
-
-def _start(monkeypatch: pytest.MonkeyPatch, split: Split | None) -> tuple[list[str], dict[str, Any]]:
-    """Start a sampler on a GPU of 100 GiB that is not there, have it sample, and close it."""
-    log: list[str] = []
-    options: dict[str, Any] = {}
-
-    def engine(**given: Any) -> Engine:
-        options.update(given)
-        return Engine(log)
-
-    def sampled(*_: object) -> None:
-        log.append("sample")
-        raise StopRequested
-
-    monkeypatch.setattr(vllm_sampler, "vllm_installed", lambda: True)
-    monkeypatch.setattr(vllm_sampler, "_engine", engine)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: log.append("empty cache"))
-    gpu = SimpleNamespace(total_memory=100 * GIB)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: gpu)
-    monkeypatch.setattr(VllmSampler, "_sample", sampled)
-    sampler = VllmSampler(_policy("cuda"), "bundled:abacus-1m", None, 64, 0, split=split)
-    with pytest.raises(StopRequested):
-        sampler.sample([SampleRequest((1,), 1, 0)], SamplingParams(1.0, 1.0, 4, ()), lambda *_: None, lambda: False)
-    sampler.close()
-    return log, options
+    return SimpleNamespace(
+        device=torch.device(device), base=base, model=base, lora_rank=0, sampling_copy=lambda *_, **__: None
+    )

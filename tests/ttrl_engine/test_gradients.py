@@ -190,7 +190,7 @@ def test_every_other_path_has_the_naive_gradient(
     if path == "padded":
         ours.scorer.lay_out = None
     if path == "chunked head":
-        monkeypatch.setattr("ttrl_engine.head.HEAD_CHUNK", 7 * len(CHARACTERS))
+        monkeypatch.setattr("ttrl_engine.head.HEAD_CHUNK", {"cpu": 7 * len(CHARACTERS)})
     assert relative_error(our_gradient(ours, rows, train), naive_gradient(naive, rows, train)) < 1e-5
 
 
@@ -230,6 +230,55 @@ def naive_varlen(
             scores = torch.einsum("hd,khd->hk", one, k[:seen]) * (scale or q.shape[-1] ** -0.5)
             out.append(torch.einsum("hk,khd->hd", scores.softmax(-1), v[:seen]))
     return torch.stack(out)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_heads_that_no_kernel_groups_have_the_naive_gradient(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """On a GPU keys and values are repeated for some kernels."""
+    grouped: list[bool] = []
+    attend: Any = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*tensors: torch.Tensor, **options: Any) -> torch.Tensor:
+        grouped.append(options["enable_gqa"])
+        out: torch.Tensor = attend(*tensors, **options)
+        return out
+
+    train, rows = TrainConfig(max_grad_norm=1000.0), rows_of_problems()
+    ours, naive = (load(models[name], train) for _ in range(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(attention, "groups_heads", lambda *_: False)
+        patch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+        gradient = our_gradient(ours, rows, train)
+    assert set(grouped) == {False}
+    assert relative_error(gradient, naive_gradient(naive, rows, train)) < 1e-5
+
+
+def test_a_gpu_groups_heads_only_in_flash() -> None:
+    gpu, half = torch.device("cuda"), torch.bfloat16
+    assert attention.groups_heads(gpu, half, False, 128)
+    assert not attention.groups_heads(gpu, torch.float32, False, 128)
+    assert not attention.groups_heads(gpu, half, True, 128)
+    assert not attention.groups_heads(gpu, half, False, 512)
+    assert attention.groups_heads(torch.device("cpu"), torch.float32, True, 128)
+
+
+def test_the_gradient_of_a_shared_prompt_is_rounded_once() -> None:
+    torch.manual_seed(0)
+    keys = torch.randn(6, 2, 4, dtype=torch.bfloat16)
+    places = torch.cat([torch.arange(6) for _ in range(64)])
+    incoming = torch.randn(len(places), 2, 4).bfloat16()
+    keys.requires_grad_()
+    read = attention._repeat(keys, places)
+    assert torch.equal(read, keys[places])
+    read.backward(incoming)
+    assert keys.grad is not None
+    assert torch.equal(keys.grad, incoming.double().view(64, 6, 2, 4).sum(0).bfloat16())
+    one_by_one = torch.zeros_like(keys.grad)
+    for part in incoming.split(6):
+        one_by_one += part
+    assert not torch.equal(keys.grad, one_by_one), "the sum must be one that roundings would show in"
 
 
 def test_the_variable_length_layout_has_the_naive_gradient(

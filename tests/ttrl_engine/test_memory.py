@@ -6,7 +6,18 @@ import pytest
 
 from ttrl_engine.config import RunConfig
 from ttrl_engine.errors import ModelError
-from ttrl_engine.memory import GIB, ModelShape, activation_bytes, estimate, read_shape, remedies
+from ttrl_engine.memory import (
+    GIB,
+    Device,
+    ModelShape,
+    Part,
+    activation_bytes,
+    estimate,
+    head_bytes,
+    longest_row,
+    read_shape,
+    remedies,
+)
 
 QWEN = {
     "model_type": "qwen2",
@@ -34,10 +45,33 @@ def test_the_known_sizes_of_qwen() -> None:
 
 
 def test_what_is_said_twice_is_the_same(tiny_model: Path) -> None:
-    from ttrl_engine import head, memory, torch_sampler
+    from ttrl_engine import head, memory, static_decoding, torch_sampler
 
-    assert memory.HEAD_CHUNK == head.HEAD_CHUNK
+    assert dict(memory.HEAD_CHUNK) == dict(head.HEAD_CHUNK)
     assert memory.MAX_ROWS == torch_sampler.MAX_ROWS
+    assert (memory.CPU_CACHE, memory.CACHE_SHARE) == (torch_sampler.CPU_CACHE, torch_sampler.CACHE_SHARE)
+    assert memory.BLOCK == static_decoding.BLOCK
+
+
+def test_a_gpu_makes_more_logits_at_a_time() -> None:
+    many = 1 << 20
+    assert head_bytes(SHAPE, many, "cpu") == 12 << 25
+    assert head_bytes(SHAPE, many, "cuda") == 12 << 27
+    assert head_bytes(SHAPE, 1, "cuda") == head_bytes(SHAPE, 1, "cpu") == 12 * SHAPE.vocabulary
+
+
+def test_weights_that_are_all_trained_on_a_gpu_are_sampled_from_a_copy_in_half_precision() -> None:
+    def parts(device: Device, sampler: str, method: str) -> dict[str, int]:
+        changes = {"model.method": method, "hardware.sampler": sampler}
+        found = estimate(SHAPE, RunConfig().with_changes(**changes), device)
+        assert all(part.when == "always" for part in found.parts if part.name == "sampling weights")
+        return {part.name: part.bytes for part in found.parts}
+
+    full, adapter = (parts("cuda", "torch", method) for method in ("full", "lora"))
+    assert full["sampling weights"] == 2 * SHAPE.parameters
+    assert full["key-value cache"] == adapter["key-value cache"]
+    others = (adapter, parts("cpu", "torch", "full"), parts("cuda", "vllm", "full"))
+    assert not any("sampling weights" in other for other in others)
 
 
 @pytest.mark.parametrize("rank", [1, 32])
@@ -96,6 +130,24 @@ def test_each_setting_moves_the_part_it_should() -> None:
         changed = {each.name: each.bytes for each in estimate(SHAPE, config.with_changes(**changes), "cuda").parts}
         assert (changed[part] > base[part]) == grows, changes
         assert changed[part] != base[part], changes
+
+
+def test_the_torch_samplers_cache_stays_on_a_gpu_and_leaves_the_update_its_room() -> None:
+    config = RunConfig().with_changes(**{"hardware.sampler": "torch"})
+
+    def cache(device: Device, gpu: int | None = None) -> Part:
+        return next(part for part in estimate(SHAPE, config, device, gpu).parts if part.name == "key-value cache")
+
+    # On a GPU it is what recorded graphs point into, in blocks of 256 tokens.
+    row = -(-longest_row(SHAPE, config) // 256) * 256 * SHAPE.cache_numbers * 2
+    assert cache("cuda") == Part("key-value cache", 512 * row, "always")
+    assert cache("cpu").when == "sampling"
+    assert cache("cuda", 1000 * GIB).bytes == 512 * row
+    middle = cache("cuda", 96 * GIB).bytes
+    assert config.vote.num_votes * row < middle < 512 * row
+    assert 0.84 * 96 * GIB < estimate(SHAPE, config, "cuda", 96 * GIB).total < 0.86 * 96 * GIB
+    # Down to the votes of one problem.
+    assert cache("cuda", 24 * GIB).bytes == config.vote.num_votes * row
 
 
 def test_phases_follow_each_other_and_do_not_add_up() -> None:

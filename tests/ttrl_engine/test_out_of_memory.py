@@ -15,12 +15,29 @@ from safetensors.torch import load_file
 from tests.ttrl_engine.test_trainer import small_config, train
 from ttrl_engine.checkpoint import list_checkpoints, load_state
 from ttrl_engine.events import Event, Noted
+from ttrl_engine.out_of_memory import is_out_of_memory
 from ttrl_engine.packing import Pack
 from ttrl_engine.policy import Policy
 from ttrl_engine.scoring import Scorer
 
 CHANGES: dict[str, Any] = {"evaluate.every_steps": 0, "train.max_steps": 3, "data.held_out_share": 0.0}
 CONFIG = small_config(**CHANGES)
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (torch.OutOfMemoryError("no room"), True),
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), False),
+    ],
+)
+def test_a_lack_of_memory_is_known_by_its_words(failure: Exception, expected: bool) -> None:
+    assert is_out_of_memory(failure) == expected
 
 
 class Updates:

@@ -15,6 +15,7 @@ from ttrl_engine.config import HardwareConfig, ModelConfig, TrainConfig
 from ttrl_engine.errors import ModelError, RunError
 from ttrl_engine.packing import Pack, Padded
 from ttrl_engine.policy import Policy, TrainRow
+from ttrl_engine.ranks import Ranks
 
 
 def some_rows(seed: int = 0, count: int = 12) -> list[TrainRow]:
@@ -206,6 +207,56 @@ def test_a_stop_in_the_update_leaves_the_weights_alone(policy: Policy) -> None:
     with pytest.raises(StopRequested):
         policy.update([some_rows()], TrainConfig(), 1.0, 0.1, lambda: True)
     assert torch.equal(before, torch.cat([p.detach().flatten() for p in policy.parameters]))
+
+
+def test_a_rank_without_rows_updates_a_model_with_a_window(tmp_path: Path) -> None:
+    import transformers
+
+    config = transformers.MistralConfig(
+        vocab_size=len(CHARACTERS),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        sliding_window=12,
+    )
+    folder = write_tiny_model(tmp_path, architecture=config)
+    policy = Policy.load(ModelConfig(source=str(folder), method="full"), HardwareConfig(device="cpu"), TrainConfig())
+    assert policy.scorer.lay_out is not None
+    ranks = Ranks()
+    ranks.even_share = lambda items, weight: items[:0]  # type: ignore[method-assign]  # noqa: ARG005
+    before = policy.fingerprint()
+    policy.update([some_rows()], TrainConfig(), 1.0, 1e-2, lambda: False, ranks)
+    assert policy.shift([], 1.0) == 0.0
+    assert policy.fingerprint() == before
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_moments_are_there_from_the_start_and_step_like_those_that_torch_makes(tiny_model: Path, fused: bool) -> None:
+    config = ModelConfig(source=str(tiny_model), method="full")
+    found = []
+    for lazy in (False, True):
+        policy = Policy.load(config, HardwareConfig(device="cpu"), TrainConfig())
+        policy.optimizer = torch.optim.AdamW(policy.parameters, lr=0.0, fused=fused)
+        if not lazy:
+            policy._make_moments()
+            assert {len(state) for state in policy.optimizer.state.values()} == {3}
+            assert len(policy.optimizer.state) == len(policy.parameters)
+        for seed in range(2):
+            policy.update([some_rows(seed)], TrainConfig(), 1.0, 1e-2, lambda: False)
+        found.append((policy.fingerprint(), policy.optimizer.state_dict()["state"]))
+    (ready, mine), (made, theirs) = found
+    assert ready == made
+    assert mine.keys() == theirs.keys()
+    for parameter, state in theirs.items():
+        assert list(mine[parameter]) == list(state)
+        assert all(torch.equal(mine[parameter][name], value) for name, value in state.items())
+        assert all(mine[parameter][name].dtype == value.dtype for name, value in state.items())
+
+
+def test_a_loaded_policy_has_its_moments_already(policy: Policy) -> None:
+    assert policy.optimizer.state.keys() == set(policy.parameters)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

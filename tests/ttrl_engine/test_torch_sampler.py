@@ -8,7 +8,7 @@ from ttrl_engine.errors import RunError
 from ttrl_engine.policy import Policy, TrainRow
 from ttrl_engine.sampler import Rollout, SampleRequest, SamplingParams, StopRequested
 from ttrl_engine.shared_decoding import SharedDecoder
-from ttrl_engine.torch_sampler import TorchSampler, waves
+from ttrl_engine.torch_sampler import TorchSampler, cache_budget, waves
 
 PARAMS = SamplingParams(temperature=0.8, top_p=1.0, max_new_tokens=24, stop_ids=(1,))
 
@@ -225,7 +225,7 @@ def whole(asked: list[SampleRequest]) -> list[Part]:
 
 def test_waves_stay_within_the_budget_and_miss_no_rollout() -> None:
     asked = [SampleRequest(tuple(range(2, 2 + length)), 10, 0) for length in (3, 30, 8)]
-    planned = list(waves(whole(asked), 20, bytes_per_token=4, cache_bytes=4 * 50 * 7, max_rows=8))
+    planned = list(waves(whole(asked), 20, lambda tokens: min(8, 50 * 7 // tokens)))
     for wave in planned:
         longest = max(len(part.request.prompt_ids) for part in wave)
         assert sum(part.num_rows for part in wave) * (longest + 20) <= 50 * 7
@@ -235,8 +235,16 @@ def test_waves_stay_within_the_budget_and_miss_no_rollout() -> None:
 
 
 def test_a_budget_below_one_row_still_samples_row_by_row() -> None:
-    planned = list(waves(whole([SampleRequest((1, 2), 3, 0)]), 20, bytes_per_token=1000, cache_bytes=1, max_rows=512))
+    planned = list(waves(whole([SampleRequest((1, 2), 3, 0)]), 20, lambda _: 0))
     assert [sum(part.num_rows for part in wave) for wave in planned] == [1, 1, 1]
+
+
+def test_memory_that_pytorch_holds_unused_is_free_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10 << 30, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 50 << 30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 20 << 30)
+    assert cache_budget(torch.device("cuda", 0)) == 16 << 30
+    assert cache_budget(torch.device("cpu")) == 4 << 30
 
 
 def test_a_models_own_generation_settings_change_nothing(policy: Policy) -> None:

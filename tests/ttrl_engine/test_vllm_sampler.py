@@ -1,5 +1,9 @@
 """Runs against vLLM's CPU build in an environment of its own: `make test-vllm`. Skipped by name elsewhere."""
 
+import gc
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +13,15 @@ pytest.importorskip("vllm", reason="vLLM is not installed; `make test-vllm` runs
 
 import torch
 
+from ttrl_engine import vllm_sampler
 from ttrl_engine.config import PRESETS, HardwareConfig, ModelConfig, TrainConfig
+from ttrl_engine.errors import RunError
 from ttrl_engine.events import Event, RunStarted, StepFinished
 from ttrl_engine.policy import Policy, TrainRow
 from ttrl_engine.problems import load_problem_set
 from ttrl_engine.sampler import Rollout, SampleRequest, SamplingParams, StopRequested
 from ttrl_engine.trainer import run
+from ttrl_engine.vllm_engine import load_weights, seeds_are_free, start_engine
 from ttrl_engine.vllm_sampler import VllmSampler
 
 pytestmark = pytest.mark.vllm
@@ -102,13 +109,100 @@ def test_settled_requests_drop_only_rollouts_that_are_not_required(pair: tuple[P
     assert not pair[1]._llm.llm_engine.has_unfinished_requests()
 
 
-def test_only_the_given_tokens_end_an_answer(pair: tuple[Policy, VllmSampler]) -> None:
+def test_only_the_given_tokens_end_an_answer(pair: tuple[Policy, VllmSampler], monkeypatch: pytest.MonkeyPatch) -> None:
     """The model's own file names token 1 as its end."""
-    params = SamplingParams(0.8, 1.0, 24, (7,))
+    # The base, which draws every token; what the updates above have made of it may not.
+    monkeypatch.setattr(pair[1], "_version", 0)
+    params = SamplingParams(2.0, 1.0, 24, (7,))
     sampled = pair[1].sample(REQUESTS, params, lambda _done, _total: None, lambda: False)
     everything = [rollout for group in sampled for rollout in group]
     assert any(1 in rollout.tokens[:-1] for rollout in everything)
     assert all((rollout.tokens[-1] == 7) == (rollout.finish == "stop") for rollout in everything)
+
+
+def test_rollouts_with_seeds_of_their_own_are_drawn_again_by_the_same_numbers(
+    pair: tuple[Policy, VllmSampler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where seeds are free; the model runner of a CPU knows them too, only slowly."""
+    assert not seeds_are_free(pair[1]._llm)
+    assert sample(pair[1]) != sample(pair[1])
+    monkeypatch.setattr(vllm_sampler, "seeds_are_free", lambda _llm: True)
+    first = sample(pair[1])
+    assert first == sample(pair[1])
+    assert len({rollout.tokens for group in first for rollout in group}) == 24, "rollouts share a seed"
+
+
+def test_nothing_of_vllm_is_written_where_events_are() -> None:
+    start = (
+        "import contextlib, logging; from ttrl_engine.vllm_engine import start_engine\n"
+        "with contextlib.suppress(Exception): start_engine(0, model='/nowhere')\n"
+        "logging.getLogger('vllm.engine').warning('a line of vLLM')"
+    )
+    told = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True)
+    assert told.stdout == ""
+    assert "a line of vLLM" in told.stderr
+
+
+def test_ranks_compile_into_folders_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from vllm import envs
+
+    # A running engine has vLLM remember its environment.
+    envs.disable_envs_cache()
+    monkeypatch.setattr("vllm.LLM", lambda **_: os.environ["VLLM_CACHE_ROOT"])
+    for rank, folder in ((0, tmp_path), (1, tmp_path / "rank-1")):
+        monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
+        assert start_engine(rank) == str(folder)
+
+
+def test_all_weights_are_taken_over_after_every_update_or_refused(tiny_model: Path) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(source=str(tiny_model), method="full")
+    policy = Policy.load(config, HardwareConfig(device="cpu"), TrainConfig())
+    sampler = VllmSampler(policy, str(tiny_model), None, 64, 0)
+    for _ in range(2):
+        sampled = sample(sampler)
+        assert mismatch(policy, sampled) < 1e-4
+        policy.update([rows(sampled)], TrainConfig(), PARAMS.temperature, 1e-3, lambda: False)
+        assert mismatch(policy, sampled) > 2e-2, "the update must move the policy, or this test proves nothing"
+        sampler.sync()
+    weights = policy.base.state_dict()
+    short = {name: weight for name, weight in weights.items() if "layers.1.mlp" not in name}
+    with pytest.raises(ValueError, match=r"of its \d+ tensors get no weights, such as model\.layers\.1\.mlp"):
+        load_weights(sampler._llm, short)
+    load_weights(sampler._llm, weights)
+    assert mismatch(policy, sample(sampler)) < 1e-4
+    cut = weights | {"model.norm.weight": weights["model.norm.weight"][:-1]}
+    policy.base.state_dict = lambda: cut  # type: ignore[assignment]
+    with pytest.raises(RunError, match=r"cannot take over the trained weights.*model\.method = lora"):
+        sampler.sync()
+    assert sampler._llm is None
+
+
+def test_an_engine_that_fails_as_it_starts_leaves_nothing_but_its_place(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_worker: object) -> None:
+        raise RuntimeError("no room for graphs")
+
+    def num_models() -> int:
+        # vLLM hides what it made from the collector.
+        gc.unfreeze()
+        return sum(type(each).__name__ == "LlamaModel" and "vllm" in type(each).__module__ for each in gc.get_objects())
+
+    torch.manual_seed(0)
+    config = ModelConfig(source=str(tiny_model), method="lora", lora_rank=8)
+    policy = Policy.load(config, HardwareConfig(device="cpu"), TrainConfig())
+    before = num_models()
+    with monkeypatch.context() as patch:
+        patch.setattr("vllm.v1.worker.cpu_worker.CPUWorker.compile_or_warm_up_model", fail)
+        with pytest.raises(RunError, match=r"could not start: no room for graphs.*Set the sampler to `torch`") as told:
+            VllmSampler(policy, str(tiny_model), None, 64, 0)
+    assert told.value.__cause__ is not None
+    assert num_models() == before, "its weights are still in memory"
+    sampler = VllmSampler(policy, str(tiny_model), None, 64, 0)
+    assert num_models() == before + 1, "this test cannot see models"
+    assert len(sample(sampler)) == len(REQUESTS)
+    sampler.close()
 
 
 @pytest.mark.timeout(1800)
@@ -143,6 +237,8 @@ def test_the_whole_loop_learns_through_it_on_the_bundled_model(tmp_path: Path) -
 
 def test_closing_twice_is_no_error(pair: tuple[Policy, VllmSampler]) -> None:
     """Last in this file: the engine is gone afterwards."""
+    adapters = pair[1]._adapters
+    assert adapters is not None
     pair[1].close()
     pair[1].close()
-    assert not pair[1]._adapters.exists()
+    assert not adapters.path.exists()

@@ -35,6 +35,16 @@ def test_a_step_tells_the_mean_load_and_the_greatest_memory_of_its_own_readings(
     assert told[2] == Noted(2, "info", "kept as it is")
 
 
+def test_it_watches_the_gpus_of_the_whole_job_also_when_this_process_has_taken_its_own(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    told: list[Any] = []
+    with GpuWatch(lambda: [gpu(0, 20, 40), gpu(1, 70, 80), gpu(2, 90, 100)], interval_s=60.0) as watch:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+        watch.take()
+        watch.beside(told.append)(step(1))
+    assert told[0].metrics == {"consensus": 0.5, "gpu.busy": pytest.approx(0.6), "gpu.memory": 0.7}
+
+
 def test_without_a_gpu_nothing_is_told_and_no_thread_runs():
     told: list[Any] = []
     with GpuWatch(list, interval_s=0.01) as watch:
