@@ -92,18 +92,20 @@ def _prune(folder: Path, state: RunState, keep: int) -> None:
             shutil.rmtree(found[1], ignore_errors=True)
 
 
-def healthy_checkpoint(folder: Path) -> tuple[int, Path] | None:
-    """(step, folder) of the newest checkpoint from before the first alarm; None where there is none."""
-    return next((found for found in reversed(list_checkpoints(folder)) if load_state(found[1]).healthy), None)
+def healthy_checkpoint(folder: Path, step: int | None = None) -> tuple[int, Path] | None:
+    """(step, folder) of the newest checkpoint from before the first alarm, or of the one of `step`; None where there
+    is no such healthy one."""
+    found = [each for each in reversed(list_checkpoints(folder)) if step is None or each[0] == step]
+    return next((each for each in found if load_state(each[1]).healthy), None)
 
 
-def keep_healthy(folder: Path) -> tuple[int, Path] | None:
-    """Make the newest healthy checkpoint the result of a run that is not under way: its weights become `policy/`.
-    (step, `policy/`), or None where there is none and nothing was changed.
+def keep_healthy(folder: Path, wanted: int | None = None) -> tuple[int, Path] | None:
+    """Make the newest healthy checkpoint, or the one of step `wanted`, the result of a run that is not under way: its
+    weights become `policy/`. (step, `policy/`), or None where there is none and nothing was changed.
 
     Raises RunError where the disk does not take it.
     """
-    found = healthy_checkpoint(folder)
+    found = healthy_checkpoint(folder, wanted)
     if found is None:
         return None
     step, checkpoint = found

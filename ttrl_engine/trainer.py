@@ -101,19 +101,25 @@ def run(
         ranks.close()
 
 
-def roll_back(folder: Path, emit: Emit) -> RunFinished:
-    """End a run that is not under way at its last healthy checkpoint, whose weights become its result.
+def roll_back(folder: Path, emit: Emit, wanted: int | None = None) -> RunFinished:
+    """End a run that is not under way at its last healthy checkpoint, or at the healthy one of step `wanted`, whose
+    weights become its result.
 
     Raises RunError where there is no such checkpoint, or the disk does not take it.
     """
-    found = keep_healthy(folder)
+    found = keep_healthy(folder, wanted)
+    if found is None and wanted is not None:
+        raise RunError(
+            f"There is no checkpoint of step {wanted} from before the first alarm on disk any more. Choose another one "
+            "on the run's page."
+        )
     if found is None:
         raise RunError(
             "There is no checkpoint from before the first alarm, so there is nothing to go back to. Clone the run with "
             "a lower learning rate, or save more often."
         )
     step, path = found
-    emit(Noted(step, "warning", rolled_back(step)))
+    emit(Noted(step, "warning", rolled_back(step) if wanted is None else f"Rolled back to step {step}, as chosen."))
     finished = RunFinished(ending=Ending.ALARM, step=step, policy_path=str(path))
     emit(finished)
     return finished

@@ -193,9 +193,9 @@ def _compute_run(store: Store, claim: Claim, run: RunRow, engine: Engine, stop: 
 
 def _roll_back(store: Store, claim: Claim, run: RunRow, engine: Engine) -> None:
     with Recorder(store, claim, run.id) as recorder:
-        finished = engine.roll_back(store.run_folder(run.id), recorder.emit)
-    reason = f"Ended at step {finished.step}, the last healthy checkpoint, as a person asked."
-    store.say_outcome(claim, Outcome.ROLLED_BACK, reason)
+        finished = engine.roll_back(store.run_folder(run.id), recorder.emit, run.job.intent_step)
+    which = ", the last healthy checkpoint" if run.job.intent_step is None else ""
+    store.say_outcome(claim, Outcome.ROLLED_BACK, f"Ended at step {finished.step}{which}, as a person asked.")
     _log.info("rolled back to step %s", finished.step)
 
 

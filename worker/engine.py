@@ -47,7 +47,7 @@ class Engine(Protocol):
         """As `ttrl_engine.trainer.run`."""
         ...
 
-    def roll_back(self, folder: Path, emit: Emit) -> RunFinished:
+    def roll_back(self, folder: Path, emit: Emit, wanted: int | None) -> RunFinished:
         """As `ttrl_engine.trainer.roll_back`."""
         ...
 
@@ -104,11 +104,11 @@ class TorchEngine:
 
         return trainer.run(config, folder, problem_set, benchmarks, emit, should_stop, base_scores)
 
-    def roll_back(self, folder: Path, emit: Emit) -> RunFinished:
-        """Make the last healthy checkpoint the result of a run."""
+    def roll_back(self, folder: Path, emit: Emit, wanted: int | None) -> RunFinished:
+        """Make the last healthy checkpoint, or the chosen one, the result of a run."""
         from ttrl_engine import trainer
 
-        return trainer.roll_back(folder, emit)
+        return trainer.roll_back(folder, emit, wanted)
 
     def answer_both(
         self,

@@ -91,10 +91,10 @@ class JobDesk:
         self._doorbell.ring()
         return state
 
-    def roll_back(self, job_id: int) -> JobState:
-        """End a run that does not run with the weights of its last healthy checkpoint, when its turn comes. Raises
-        StudioError where that cannot be."""
-        state = self.store.request_roll_back(job_id)
+    def roll_back(self, job_id: int, step: int | None = None) -> JobState:
+        """End a run that does not run with the weights of its last healthy checkpoint, or of the one of `step`, when
+        its turn comes. Raises StudioError where that cannot be."""
+        state = self.store.request_roll_back(job_id, step)
         self._doorbell.ring()
         return state
 

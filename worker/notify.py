@@ -74,7 +74,7 @@ class Notifier:
             ]
             run = self._store.run(news.run_id) if wanting else None
             if run is not None:
-                text = message(run, news, self._store.evaluations(run.id), at)
+                text = message(run, news, self._store.standing_evaluations(run.id), at)
                 messages += [(hook.id, news, text) for hook in wanting]
         if messages or seen is None or at - seen > _OVERLAP_S / 2:
             self._store.queue_deliveries(messages, at)

@@ -53,7 +53,8 @@ class ProblemRow:
 
 @dataclass(frozen=True)
 class JobRow:
-    """A job of any kind. `subject_id` is the id of its run, comparison, export or check, `title` what lists call it."""
+    """A job of any kind. `subject_id` is the id of its run, comparison, export or check, `title` what lists call it.
+    `intent_step` is the checkpoint that a roll-back is to end at; where it is None, that is the last healthy one."""
 
     id: int
     kind: JobKind
@@ -78,6 +79,7 @@ class JobRow:
     resumes: int
     crashes: int
     crash_step: int
+    intent_step: int | None
     subject_id: int
     title: str
 
@@ -174,7 +176,8 @@ class RunRow:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The few numbers a list of runs shows; pass@1 and gain are of the newest evaluation of the split."""
+    """The few numbers a list of runs shows; pass@1 and gain are of the newest evaluation of the split that
+    is not of a step after the one that the run was rolled back to."""
 
     run_id: int
     consensus_first: float | None

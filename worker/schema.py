@@ -260,6 +260,12 @@ def m_whole_set_comparisons(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m_chosen_checkpoint(db: Database) -> None:
+    """The step of the checkpoint that a person rolls back to."""
+    db.execute("ALTER TABLE jobs ADD COLUMN intent_step INTEGER")
+
+
 def migrate(database: Path) -> None:
     """Bring `database` up to date; safe to call from any number of processes at once.
 

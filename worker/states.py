@@ -41,7 +41,7 @@ class Outcome(enum.StrEnum):
 
 
 UNDISTURBED = frozenset({Intent.RUN, Intent.ROLL_BACK})
-"""The process is to do its work to the end: the run's, or to make its last healthy checkpoint the result."""
+"""The process is to do its work to the end: the run's, or to make a healthy checkpoint the result."""
 
 S = JobState
 

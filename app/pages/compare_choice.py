@@ -31,7 +31,7 @@ def choose_run_html(store: Store, asked: int | None) -> str:
                 state_pill(run.state),
                 f'<a class="tt-strong" href="/compare?run={run.id}">{escape(run.name)}</a>',
                 escape(run.model),
-                escape(gain_words(newest_of(store.evaluations(run.id), "held_out"))),
+                escape(gain_words(newest_of(store.standing_evaluations(run.id), "held_out"))),
                 link_button("Compare", f"/compare?run={run.id}", icon_name="compare"),
             ],
             key=run.id,

@@ -22,6 +22,7 @@ from app.pages.run_header import header
 from app.pages.run_naming import naming
 from app.pages.run_problems import View
 from app.pages.run_records import config_view, files_view, history_view
+from app.pages.run_roll_back import chosen_step, healthy_steps, measured
 from app.pages.run_share import sharing
 from app.pages.run_spot_check import spot_checking
 from app.pages.run_strips import strips
@@ -204,10 +205,14 @@ def _act(services: Services, seen: Seen, action: str, ident: str) -> str:
     if run is not None and action == "control" and ident == str(run.id):
         return _control(services, run)
     desk = services.desk
-    commands = {"pause": desk.pause, "cancel": desk.cancel, "resume": desk.resume, "roll_back": desk.roll_back}
-    if run is None or action not in commands or ident != str(run.job_id):
-        return ui.note("Nothing was done", "This page is out of date. Reload it and try again.", "warn")
+    commands = {"pause": desk.pause, "cancel": desk.cancel, "resume": desk.resume}
     try:
+        if run is not None and action == "roll_back":
+            healthy = healthy_steps(services.store.alarms(run.id), _on_disk(services, run))
+            desk.roll_back(run.job_id, chosen_step(ident, run.job_id, healthy))
+            return ""
+        if run is None or action not in commands or ident != str(run.job_id):
+            return ui.note("Nothing was done", "This page is out of date. Reload it and try again.", "warn")
         commands[action](run.job_id)
     except StudioError as refusal:
         return ui.note("Nothing was done", str(refusal), "warn")
@@ -340,15 +345,17 @@ def _head(services: Services, run: RunRow, now: float) -> str:
     store = services.store
     place = _place(services, run) if run.state is JobState.QUEUED else None
     flips = run_flips.flip_counts(store, run.id)
-    return header(run, store.latest_metrics(run.id), store.evaluations(run.id), place, now, flips)
+    return header(run, store.latest_metrics(run.id), store.standing_evaluations(run.id), place, now, flips)
 
 
 def _moving_parts(services: Services, run: RunRow, now: float) -> dict[str, str]:
     """What is drawn at every sign of life."""
     store = services.store
+    alarms, on_disk = store.alarms(run.id), _on_disk(services, run)
+    recorded = measured(store, run, healthy_steps(alarms, on_disk)) if run.job.can_resume else {}
     return {
         "head": _head(services, run, now),
-        "strips": strips(run, store.alarms(run.id), store.worker_status().alive, _on_disk(services, run)),
+        "strips": strips(run, alarms, store.worker_status().alive, on_disk, recorded),
         "log": _log_view(run, store.log_tail(run.id, LOG_LINES)),
     }
 
@@ -372,15 +379,16 @@ def _made_parts(services: Services, run: RunRow) -> dict[str, str]:
     store = services.store
     series = store.metric_series(run.id, run_charts.METRICS)
     latest, evaluations = store.latest_metrics(run.id), store.evaluations(run.id)
+    standing = store.standing_evaluations(run.id)
     marks = run_charts.event_marks(store.alarms(run.id), store.notes(run.id), store.checkpoints(run.id))
     first = series["consensus"][0][1] if series["consensus"] else None
     return {
-        "tiles": tiles(run, first, latest, evaluations, spot_check(services.store, run)),
+        "tiles": tiles(run, first, latest, standing, spot_check(services.store, run)),
         "charts": charts.dump(run_charts.learning_charts(run, series, evaluations, marks)),
         "details": charts.dump(run_charts.detail_charts(run, series, marks)),
-        "scores": evaluation_table(evaluations),
+        "scores": evaluation_table(standing),
         "gain_charts": charts.dump(run_gain_charts.gain_charts(services, run)),
-        "gain": run_gain.gain_view(services, run, evaluations),
+        "gain": run_gain.gain_view(services, run, standing),
         "map": run_triage.dump(run, _overview(services, run)),
         "config": config_view(run),
     }

@@ -45,7 +45,7 @@ def against_control(store: Store, run: RunRow, control: RunRow) -> list[Match]:
 
     Both begin from the same base model, so that the difference of their scores is the difference of their gains.
     """
-    own, others = store.evaluations(run.id), store.evaluations(control.id)
+    own, others = store.standing_evaluations(run.id), store.standing_evaluations(control.id)
     shared = {_place(row) for row in own} & {_place(row) for row in others}
     return matches(store, control, run, (_kept(others, shared), _kept(own, shared)))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from app import components as ui
 from app.actions import action_button
 from app.format import number
+from app.pages.run_roll_back import earlier_choices, healthy_steps, roll_back_button
 from worker.rows import AlarmRow, RunRow
 from worker.states import JobState
 
@@ -38,8 +39,15 @@ ALARMS: dict[str, str] = {
 _LOWER_RATE = 0.1
 
 
-def strips(run: RunRow, alarms: Sequence[AlarmRow], worker_alive: bool, on_disk: Collection[int] = ()) -> str:
-    """What needs attention: a failure, a missing worker, alarms. `on_disk` are the steps of checkpoints still there."""
+def strips(
+    run: RunRow,
+    alarms: Sequence[AlarmRow],
+    worker_alive: bool,
+    on_disk: Collection[int] = (),
+    recorded: Mapping[int, str] | None = None,
+) -> str:
+    """What needs attention: a failure, a missing worker, alarms. `on_disk` are the steps of checkpoints still there,
+    `recorded` says what was measured at them."""
     parts = []
     if run.state in (JobState.FAILED, JobState.LOST):
         buttons = (
@@ -53,7 +61,7 @@ def strips(run: RunRow, alarms: Sequence[AlarmRow], worker_alive: bool, on_disk:
         parts.append(ui.error_card(title, why, run.job.error_hint, run.job.error_trace, buttons))
     if not worker_alive and (run.state is JobState.QUEUED or run.job.is_active):
         parts.append(worker_missing())
-    return "".join(parts) + alarm_strip(alarms, alarm_choices(run, alarms, on_disk))
+    return "".join(parts) + alarm_strip(alarms, alarm_choices(run, alarms, on_disk, recorded or {}))
 
 
 def worker_missing() -> str:
@@ -65,13 +73,9 @@ def worker_missing() -> str:
     return ui.note("The worker is not running", "", "warn", body_html=how)
 
 
-def healthy_step(alarms: Sequence[AlarmRow], on_disk: Collection[int]) -> int | None:
-    """The newest checkpoint from before the first alarm; None where there is none."""
-    first = min((alarm.step for alarm in alarms), default=0)
-    return max((step for step in on_disk if step < first), default=None)
-
-
-def alarm_choices(run: RunRow, alarms: Sequence[AlarmRow], on_disk: Collection[int]) -> str:
+def alarm_choices(
+    run: RunRow, alarms: Sequence[AlarmRow], on_disk: Collection[int], recorded: Mapping[int, str]
+) -> str:
     """What a person can do about the alarms with one click, each with what it does."""
     if not alarms:
         return ""
@@ -83,22 +87,14 @@ def alarm_choices(run: RunRow, alarms: Sequence[AlarmRow], on_disk: Collection[i
                 f"Goes on after step {run.step} with the same settings. An alarm that stays on is not raised again.",
             )
         )
-    healthy = healthy_step(alarms, on_disk)
-    if job.can_resume and healthy is not None:
+    healthy = healthy_steps(alarms, on_disk)
+    if job.can_resume and healthy:
         parts.append(
             (
-                action_button(
-                    "roll_back",
-                    job.id,
-                    f"Roll back to step {healthy}",
-                    icon_name="flag",
-                    ask=f"Roll back to step {healthy}?",
-                    yes="End the run there",
-                    no="Leave it as it is",
-                    confirm=f"The run ends, and the weights of step {healthy} become its result. It cannot be resumed.",
-                ),
-                f"Ends the run with the weights of step {healthy}, the last checkpoint from before the first alarm. An "
-                "alarm looks back at three steps, so compare its answers with the base model's. All measurements stay.",
+                roll_back_button(run, healthy[0]),
+                f"Ends the run with the weights of step {healthy[0]}, the last checkpoint from before the first alarm. "
+                "An alarm looks back at three steps, so compare its answers with the base model's. All measurements "
+                f"stay. Recorded at step {healthy[0]}: {recorded.get(healthy[0], 'unknown')}.",
             )
         )
     rate = run.config.train.learning_rate * _LOWER_RATE
@@ -115,9 +111,9 @@ def alarm_choices(run: RunRow, alarms: Sequence[AlarmRow], on_disk: Collection[i
         )
     )
     rows = "".join(f"<li>{button}<span>{ui.escape(text)}</span></li>" for button, text in parts)
-    can_wait = job.is_active and healthy is not None
-    wait = '<p class="tt-muted">Pause the run to go back to a checkpoint.</p>' if can_wait else ""
-    return f'<h2>What you can do</h2><ul class="tt-choices">{rows}</ul>{wait}'
+    earlier = earlier_choices(run, healthy[1:], recorded) if job.can_resume else ""
+    wait = '<p class="tt-muted">Pause the run to go back to a checkpoint.</p>' if job.is_active and healthy else ""
+    return f'<h2>What you can do</h2><ul class="tt-choices">{rows}</ul>{earlier}{wait}'
 
 
 def alarm_strip(alarms: Sequence[AlarmRow], choices: str = "") -> str:

@@ -156,10 +156,11 @@ def _overlay(services: Services, chosen: list[RunRow], choice: Choice) -> tuple[
     series = {run.id: store.metric_series(run.id, [name])[name] for run in chosen} if name else {}
     chart = view.overlay_chart(chosen, choice.metric, series, evaluations)
     controls = {run.id: _control_line(services, run) for run in chosen}
-    tables = view.gains_card(chosen, evaluations, controls)
+    standing = {run.id: store.standing_evaluations(run.id) for run in chosen}
+    tables = view.gains_card(chosen, standing, controls)
     if len(chosen) > 1:
         first, second = pair_of(chosen, choice)
-        found = matches(store, first, second, (evaluations[first.id], evaluations[second.id]))
+        found = matches(store, first, second, (standing[first.id], standing[second.id]))
         tables += pair_card(chosen, (first, second), found, choice)
     return charts.dump([chart]), tables + view.differences_card(chosen)
 

@@ -54,8 +54,8 @@ def gather(store: Store, run: RunRow, now: float) -> Evidence:
     """Read what there is; nothing has to be there but the run."""
     series, evaluations = store.metric_series(run.id, METRICS), store.evaluations(run.id)
     alarms = store.alarms(run.id)
-    splits = tuple(split_series(evaluations))
-    agreed = [point[1] for point in series["consensus"] if point[1] is not None]
+    splits = tuple(split_series(store.standing_evaluations(run.id)))
+    agreed = [point[1] for point in series["consensus"] if point[1] is not None and point[0] <= run.step]
     others = [
         each
         for each in store.runs(archived=True, limit=1000)
@@ -76,7 +76,7 @@ def gather(store: Store, run: RunRow, now: float) -> Evidence:
         alarms=tuple(alarms),
         notes=tuple(store.notes(run.id)),
         movers=find_movers(store, run, splits),
-        controls=tuple(Control(each, tuple(split_series(store.evaluations(each.id)))) for each in lots[:3]),
+        controls=tuple(Control(each, tuple(split_series(store.standing_evaluations(each.id)))) for each in lots[:3]),
         num_siblings=len(others) - len(lots),
         seconds=ended - run.job.started_at if run.job.started_at is not None and ended is not None else None,
         machine=_machine(run),

@@ -24,13 +24,16 @@ def test_an_alarmed_run_is_cloned_slower_or_rolled_back_by_keyboard(page: Page, 
         player.begin(recorder)
         for step in range(1, 9):
             player.step(recorder, step)
-    (player.folder / "checkpoints" / "step-000005").mkdir(parents=True)
+    for step in (3, 5):
+        (player.folder / "checkpoints" / f"step-{step:06d}").mkdir(parents=True)
     store.let_go(claim, lambda _job, _step: Verdict(JobState.PAUSED, "A safeguard has paused the run."))
 
     address = f"{empty_studio.url}/run?id={player.run_id}"
     page.goto(address)
-    choices = page.locator(".tt-choices")
+    choices = page.locator(".tt-choices").first
     expect(choices.get_by_role("listitem")).to_have_count(3)
+    page.locator("summary", has_text="earlier checkpoint").press("Enter")
+    expect(page.get_by_text("Recorded at step 3: consensus")).to_be_visible()
     found = Axe().run(page, context="#run-head + *, .tt-choices").response["violations"]
     assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
     page.set_viewport_size({"width": 390, "height": 800})
@@ -46,7 +49,9 @@ def test_an_alarmed_run_is_cloned_slower_or_rolled_back_by_keyboard(page: Page, 
     expect(dialog).to_contain_text("the weights of step 5 become its result")
     dialog.get_by_role("button", name="Leave it as it is").press("Enter")
     assert store.job(player.job_id).state is JobState.PAUSED
-    choices.get_by_role("button", name="Roll back to step 5").press("Enter")
+    page.locator("summary", has_text="earlier checkpoint").press("Enter")
+    page.get_by_role("button", name="Roll back to step 3").press("Enter")
     dialog.get_by_role("button", name="End the run there").press("Enter")
     expect(page.locator("#run-head")).to_contain_text("Queued")
-    assert store.job(player.job_id).intent is Intent.ROLL_BACK
+    job = store.job(player.job_id)
+    assert (job.intent, job.intent_step) == (Intent.ROLL_BACK, 3)

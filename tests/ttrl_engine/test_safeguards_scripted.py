@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from safetensors.torch import load_file
 
 from tests.ttrl_engine.scripted_policy import NUM_PROBLEMS, Draw, Said, Script, play, scripted_config
 from ttrl_engine.checkpoint import list_checkpoints, load_state
+from ttrl_engine.errors import RunError
 from ttrl_engine.events import CheckpointSaved, Ending, HeldOutPolled, Noted, RunFinished
 from ttrl_engine.problems import Problem, ProblemSet
 from ttrl_engine.sampler import StopRequested
+from ttrl_engine.trainer import roll_back
 
 BREAKS_AT = 5
 SAVING = {"checkpoint.every_steps": 1}
@@ -211,6 +214,23 @@ def test_a_run_stopped_between_alarm_and_roll_back_is_rolled_back_when_resumed(
     resumed, again = play(script, tmp_path, config, monkeypatch)
     assert (resumed[-1].as_dict()["ending"], resumed[-1].as_dict()["step"]) == (Ending.ALARM, alarm.step - 1)
     assert again == []
+
+
+def test_a_roll_back_goes_to_the_chosen_checkpoint_and_never_to_a_sick_one(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = scripted_config(tiny_model, **{**SAVING, "safeguards.action": "pause", "checkpoint.keep": 9})
+    _, [alarm] = play(answers_all_alike, tmp_path, config, monkeypatch)
+    assert roll_back(tmp_path, lambda _event: None, 1).step == 1
+    chosen = dict(list_checkpoints(tmp_path))[1]
+    result, kept = (load_file(folder / "model.safetensors") for folder in (tmp_path / "policy", chosen))
+    assert all(result[name].equal(kept[name]) for name in kept)
+    shutil.rmtree(dict(list_checkpoints(tmp_path))[2])
+    for step in (alarm.step, 2, 99):
+        with pytest.raises(RunError, match=f"no checkpoint of step {step}"):
+            roll_back(tmp_path, lambda _event: None, step)
+    result = load_file(tmp_path / "policy" / "model.safetensors")
+    assert all(result[name].equal(kept[name]) for name in kept), "a refusal changes nothing"
 
 
 def test_a_run_that_false_consensus_has_paused_goes_on_when_resumed(

@@ -21,7 +21,7 @@ from typing import Any
 
 from ttrl_engine.asking import Asking
 from ttrl_engine.config import RunConfig
-from ttrl_engine.errors import DataError
+from ttrl_engine.errors import DataError, RunError
 from ttrl_engine.events import (
     AlarmRaised,
     CheckpointSaved,
@@ -97,8 +97,11 @@ class ScriptedEngine:
         emit(finished)
         return finished
 
-    def roll_back(self, folder: Path, emit: Emit) -> RunFinished:
-        step = max(int(path.name) for path in (folder / "checkpoints").iterdir()) - 1
+    def roll_back(self, folder: Path, emit: Emit, wanted: int | None) -> RunFinished:
+        newest = max(int(path.name) for path in (folder / "checkpoints").iterdir())
+        step = newest - 1 if wanted is None else wanted
+        if not (folder / "checkpoints" / str(step)).is_dir():
+            raise RunError(f"There is no checkpoint of step {step} any more.")
         finished = RunFinished(Ending.ALARM, step, str(folder / "policy"))
         emit(finished)
         return finished

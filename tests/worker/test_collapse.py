@@ -95,6 +95,37 @@ def test_a_roll_back_waits_in_the_queue_and_a_resume_takes_it_back(store: Store,
     assert (_run(store, run_id).state, _run(store, run_id).step) == (JobState.FINISHED, 4)
 
 
+def test_a_run_is_rolled_back_to_the_step_that_was_chosen(store: Store, submit, supervisor: Supervisor):
+    run_id = submit("alarm@3", max_steps=4, save_every=1)
+    supervisor.serve()
+    job_id = _run(store, run_id).job_id
+    store.request_roll_back(job_id, 1)
+    supervisor.serve()
+    ended = _run(store, run_id)
+    assert (ended.state, ended.step) == (JobState.FINISHED, 1)
+    assert ended.job.reason == "Ended at step 1, as a person asked."
+
+
+def test_a_chosen_checkpoint_that_is_gone_fails_in_words_and_leaves_the_run_as_it_was(
+    store: Store, submit, supervisor: Supervisor
+):
+    run_id = submit("alarm@3", max_steps=4, save_every=1)
+    supervisor.serve()
+    paused = _run(store, run_id)
+    store.request_roll_back(paused.job_id, 1)
+    (store.run_folder(run_id) / "checkpoints" / "1").rmdir()
+    supervisor.serve()
+    failed = _run(store, run_id)
+    assert (failed.state, failed.step, failed.policy_path) == (JobState.FAILED, paused.step, paused.policy_path)
+    assert failed.job.error_message == "There is no checkpoint of step 1 any more."
+    store.request_roll_back(paused.job_id, 2)
+    store.request_pause(paused.job_id)
+    store.request_resume(paused.job_id)
+    assert store.job(paused.job_id).intent_step is None, "a resume goes nowhere back"
+    supervisor.serve()
+    assert (_run(store, run_id).state, _run(store, run_id).step) == (JobState.FINISHED, 4)
+
+
 def test_only_a_run_that_does_not_run_can_be_rolled_back(store: Store, submit, supervisor: Supervisor):
     run_id = submit("fine")
     job_id = _run(store, run_id).job_id

@@ -149,6 +149,7 @@ def test_a_gain_in_a_message_has_split_n_interval_and_verdict(store, submit, not
             " gain_high, from_cache) VALUES (?, 3, 'held_out', 's', 32, 8, 0.4, 0.02, -0.05, 0.09, 0)",
             (run_id,),
         )
+        connection.execute("UPDATE runs SET step = 3 WHERE id = ?", (run_id,))
     end(store, run_id)
     notifier.round(time.time())
     text = receiver.bodies[0]["text"]

@@ -14,6 +14,7 @@ from sqlite_utils import Database
 from ttrl_engine.config import AnswerConfig
 from worker.rows import ScoreRow
 from worker.schema import migrate, migrations
+from worker.states import Intent, JobState
 from worker.store import Store, open_store
 
 _MIGRATE = (
@@ -82,6 +83,36 @@ def test_scores_of_an_older_release_know_nothing_of_reading(tmp_path: Path):
     db.close()
     migrate(database)
     assert Store(tmp_path).scores(1, 10, "adapt", "sums") == [ScoreRow("p0", 8, 3, "42", True, None, None, None)]
+
+
+def test_a_waiting_roll_back_of_an_older_release_still_goes_to_the_last_healthy_checkpoint(tmp_path: Path):
+    database = tmp_path / "app.db"
+    db = Database(sqlite3.connect(database))
+    migrations.apply(db, stop_before="m_chosen_checkpoint")
+    db.execute("INSERT INTO problem_sets VALUES ('s', 'a set', 'number', 2, 0, 'test', 0, '{}', 0, '{}')")
+    for number, (state, intent) in enumerate((("queued", "roll_back"), ("paused", "pause")), 1):
+        db.execute(
+            "INSERT INTO jobs (id, kind, state, intent, position, created_at, crash_step)"
+            " VALUES (?, 'run', ?, ?, 1, 0, 4)",
+            [number, state, intent],
+        )
+        db.execute(
+            "INSERT INTO runs (id, job_id, client_id, name, config_json, config_digest, set_id, data_hash,"
+            " versions_json, seed, model, created_at) VALUES (?, ?, ?, 'old', '{}', '', 's', 's', '{}', 3, 'm', 0)",
+            [number, number, f"client {number}"],
+        )
+    db.conn.commit()
+    db.close()
+    migrate(database)
+    store = Store(tmp_path)
+    waiting, paused = store.job(1), store.job(2)
+    assert [(job.intent, job.intent_step, job.crash_step, job.title) for job in (waiting, paused)] == [
+        (Intent.ROLL_BACK, None, 4, "old"), (Intent.PAUSE, None, 4, "old"),
+    ]  # fmt: skip
+    store.request_roll_back(2, 3)
+    rolled = store.run(2)
+    assert rolled is not None
+    assert (rolled.job.state, rolled.job.intent_step, rolled.name) == (JobState.QUEUED, 3, "old")
 
 
 def test_only_the_owner_can_read_what_is_stored(tmp_path: Path):

@@ -18,6 +18,7 @@ def _put(store: Store, run_id: int, name: str, values: dict[int, float]) -> None
             "INSERT INTO metrics (run_id, step, name, value) VALUES (?, ?, ?, ?)",
             [(run_id, step, name, value) for step, value in values.items()],
         )
+        connection.execute("UPDATE runs SET step = max(step, ?) WHERE id = ?", (max(values), run_id))
 
 
 def test_a_short_series_comes_as_it_is(store: Store, submit):
@@ -26,6 +27,25 @@ def test_a_short_series_comes_as_it_is(store: Store, submit):
     series = store.metric_series(run_id, ["loss", "entropy"])
     assert series == {"loss": [(1, 3.0, 3.0, 3.0), (2, 2.0, 2.0, 2.0), (3, None, None, None)], "entropy": []}
     assert store.latest_metrics(run_id) == {"loss": None}
+
+
+def test_the_newest_values_of_a_run_that_was_rolled_back_are_those_of_the_step_it_went_back_to(store: Store, submit):
+    run_id = submit()
+    _put(store, run_id, "consensus", {1: 0.1, 2: 0.2, 5: 0.5})
+    _put(store, run_id, "loss", {5: 7.0})
+    with store.writing(run_id) as connection:
+        connection.execute("UPDATE runs SET step = 3 WHERE id = ?", (run_id,))
+    assert store.latest_metrics(run_id) == {"consensus": 0.2}
+    summary = store.summaries([run_id])[run_id]
+    assert (summary.consensus_first, summary.consensus_last) == (0.1, 0.2)
+
+
+def test_values_at_chosen_steps_are_those_of_these_steps_alone(store: Store, submit):
+    run_id = submit()
+    _put(store, run_id, "consensus", {1: 0.1, 2: 0.2, 3: math.nan, 900: 0.9})
+    _put(store, run_id, "loss", {2: 7.0})
+    assert store.metric_at(run_id, "consensus", [900, 2, 3, 4]) == {2: 0.2, 3: None, 900: 0.9}
+    assert store.metric_at(run_id, "consensus", []) == {}
 
 
 @pytest.mark.parametrize(("num_steps", "max_points"), [(1000, 400), (999, 400), (1001, 10), (400, 400), (5, 1), (7, 3)])

@@ -9,6 +9,11 @@ from worker.rows import EvaluationRow, ScoreRow
 from worker.store.connection import Connected, now
 from worker.store.runs import evaluation_row
 
+_STANDING = """
+SELECT evaluations.* FROM evaluations JOIN runs ON runs.id = evaluations.run_id
+WHERE run_id = ? AND evaluations.step <= runs.step ORDER BY evaluations.step, split, problem_set
+"""
+
 
 class Evaluations(Connected):
     """The tables `evaluations`, `scores` and `base_scores`."""
@@ -16,6 +21,12 @@ class Evaluations(Connected):
     def evaluations(self, run_id: int) -> list[EvaluationRow]:
         """Every evaluation of the run, first step first."""
         found = self.rows("SELECT * FROM evaluations WHERE run_id = ? ORDER BY step, split, problem_set", (run_id,))
+        return [evaluation_row(row) for row in found]
+
+    def standing_evaluations(self, run_id: int) -> list[EvaluationRow]:
+        """Those that say something of the run as it stands: all but what was measured after the step that it was
+        rolled back to."""
+        found = self.rows(_STANDING, (run_id,))
         return [evaluation_row(row) for row in found]
 
     def scores(self, run_id: int, step: int, split: str, problem_set: str) -> list[ScoreRow]:

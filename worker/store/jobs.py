@@ -14,7 +14,8 @@ from worker.store.connection import Connected, now
 JOB_COLUMNS = """
 jobs.id, jobs.kind, jobs.state, jobs.intent, jobs.position, jobs.attempt, jobs.worker, jobs.pid, jobs.pgid, jobs.gpu,
 jobs.heartbeat_at, jobs.created_at, jobs.started_at, jobs.finished_at, jobs.outcome, jobs.reason,
-jobs.error_kind, jobs.error_message, jobs.error_hint, jobs.error_trace, jobs.resumes, jobs.crashes, jobs.crash_step
+jobs.error_kind, jobs.error_message, jobs.error_hint, jobs.error_trace, jobs.resumes, jobs.crashes, jobs.crash_step,
+jobs.intent_step
 """
 NUM_JOB_COLUMNS = JOB_COLUMNS.count(",") + 1
 
@@ -136,17 +137,20 @@ class Jobs(Connected):
         """Put a paused, stopped, failed or lost job at the end of the queue; it goes on from its last checkpoint."""
         return self._queue_again(job_id, Intent.RUN, "Resumed by a person.")
 
-    def request_roll_back(self, job_id: int) -> JobState:
-        """Queue a paused, stopped, failed or lost run, to end with the weights of its last healthy checkpoint."""
+    def request_roll_back(self, job_id: int, step: int | None = None) -> JobState:
+        """Queue a paused, stopped, failed or lost run, to end with the weights of its last healthy checkpoint, or of
+        the one of `step`."""
         if self.job(job_id).kind != "run":
             raise StudioError("Only a run has checkpoints to go back to.")
-        return self._queue_again(job_id, Intent.ROLL_BACK, "A person asked to go back to the last healthy checkpoint.")
+        which = "the last healthy checkpoint" if step is None else f"the checkpoint of step {step}"
+        return self._queue_again(job_id, Intent.ROLL_BACK, f"A person asked to go back to {which}.", step)
 
-    def _queue_again(self, job_id: int, intent: Intent, reason: str) -> JobState:
+    def _queue_again(self, job_id: int, intent: Intent, reason: str, step: int | None = None) -> JobState:
         with self.writing(*self._scopes(job_id)) as connection:
             state = self._state(connection, job_id)
             if state is JobState.QUEUED:
-                if self.job(job_id).intent is not intent:
+                queued = self.job(job_id)
+                if (queued.intent, queued.intent_step) != (intent, step):
                     raise StudioError("It already waits in the queue for something else. Pause it there first.")
                 return state
             if not can_move(state, JobState.QUEUED) or state in ACTIVE:
@@ -157,6 +161,7 @@ class Jobs(Connected):
                 JobState.QUEUED,
                 reason,
                 intent=intent,
+                intent_step=step,
                 position=_last_position(connection) + 1.0,
                 crashes=0,
                 crash_step=-1,

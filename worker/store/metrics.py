@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from worker.rows import SeriesPoint
 from worker.store.connection import Connected
@@ -34,8 +34,14 @@ WITH RECURSIVE found(name) AS (
 SELECT name FROM found WHERE name NOT NULL
 """
 
+_AT = """
+SELECT step, value FROM metrics
+WHERE run_id = :run AND name = :name AND step IN (SELECT value FROM json_each(:steps))
+"""
+
 _LATEST = """
-SELECT step, value FROM metrics WHERE run_id = ? AND name = ? ORDER BY step DESC LIMIT 1
+SELECT step, value FROM metrics WHERE run_id = :run AND name = :name
+AND step <= (SELECT step FROM runs WHERE id = :run) ORDER BY step DESC LIMIT 1
 """
 
 
@@ -61,8 +67,13 @@ class MetricSeries(Connected):
             series[name].append((step, mean, least, greatest))
         return series
 
+    def metric_at(self, run_id: int, name: str, steps: Collection[int]) -> dict[int, float | None]:
+        """The value at each of these steps; a step without one is no key."""
+        found = self.rows(_AT, {"run": run_id, "name": name, "steps": json.dumps(sorted(steps))})
+        return {row["step"]: row["value"] for row in found}
+
     def latest_metrics(self, run_id: int) -> dict[str, float | None]:
-        """The newest value of every name."""
+        """The newest value of every name, of a run that was rolled back the one at the step that it went back to."""
         return {name: value for name, (_, value) in self._latest(run_id).items()}
 
     def metrics_csv(self, run_id: int) -> str:
@@ -82,7 +93,7 @@ class MetricSeries(Connected):
     def _latest(self, run_id: int) -> dict[str, tuple[int, float | None]]:
         found = {}
         for name in self.metric_names(run_id):
-            row = self.row(_LATEST, (run_id, name))
+            row = self.row(_LATEST, {"run": run_id, "name": name})
             if row is not None:
                 found[name] = (row["step"], row["value"])
         return found

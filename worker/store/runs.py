@@ -147,13 +147,15 @@ class Runs(Connected):
         for name in ("consensus", "label_accuracy"):
             row = self.row(
                 "SELECT (SELECT value FROM metrics WHERE run_id = :run AND name = :name ORDER BY step LIMIT 1),"
-                " (SELECT value FROM metrics WHERE run_id = :run AND name = :name ORDER BY step DESC LIMIT 1)",
+                " (SELECT value FROM metrics WHERE run_id = :run AND name = :name"
+                " AND step <= (SELECT step FROM runs WHERE id = :run) ORDER BY step DESC LIMIT 1)",
                 {"run": run_id, "name": name},
             )
             ends[name] = (None, None) if row is None else (row[0], row[1])
         newest = self.rows(
             "SELECT * FROM evaluations e WHERE run_id = ? AND step = (SELECT max(step) FROM evaluations"
-            " WHERE run_id = e.run_id AND split = e.split AND problem_set = e.problem_set) ORDER BY split, problem_set",
+            " WHERE run_id = e.run_id AND split = e.split AND problem_set = e.problem_set"
+            " AND step <= (SELECT step FROM runs WHERE id = e.run_id)) ORDER BY split, problem_set",
             (run_id,),
         )
         alarms = self.row("SELECT count(*) FROM alarms WHERE run_id = ?", (run_id,))
