@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-# Logits are made for so many numbers (tokens x vocabulary) at a time and made again in the backward pass. By kind of
-# device: a GPU wants larger products.
-HEAD_CHUNK: Mapping[str, int] = {"cpu": 1 << 25, "cuda": 1 << 27}
+from ttrl_engine.memory import HEAD_CHUNK as HEAD_CHUNK
+
 # Architectures whose logits are exactly `lm_head(last_hidden_state)`; others scale or cap them, so they go through
 # their own forward and hold full logits.
 PLAIN_HEADS = (

@@ -23,11 +23,17 @@ GIB = 1 << 30
 MIN_NEW_TOKENS = 64
 # Feed-forward blocks of two matrices; all others have a gate as third.
 _UNGATED = frozenset({"bloom", "falcon", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "opt", "phi"})
-# As in head.py, static_decoding.py and torch_sampler.py, which load torch; a test holds them together.
-HEAD_CHUNK: Mapping[Device, int] = {"cpu": 1 << 25, "cuda": 1 << 27}
+# What bounds memory as a run computes is here, where nothing loads torch; what computes takes it from here.
+# Logits are made for so many numbers (tokens x vocabulary) at a time and made again in the backward pass. By kind of
+# device: a GPU wants larger products.
+HEAD_CHUNK: Mapping[str, int] = {"cpu": 1 << 25, "cuda": 1 << 27}
+# Rows that are decoded at once; more would not be faster.
 MAX_ROWS = 512
-CPU_CACHE = 4 * GIB
+# For the key-value cache: on a GPU of what is free, on a CPU in bytes.
 CACHE_SHARE = 0.4
+CPU_CACHE = 4 * GIB
+# Tokens that a static cache makes room for at a time, so that a slightly longer prompt finds its room; a multiple of
+# what attention kernels ask of the rows of a mask.
 BLOCK = 256
 # What a process holds before it has loaded a model: libraries on a CPU, the driver's context on a GPU.
 PROCESS: Mapping[Device, int] = {"cpu": int(0.45 * GIB), "cuda": int(0.6 * GIB)}
@@ -315,7 +321,7 @@ def _sampling(shape: ModelShape, config: RunConfig, device: Device, gpu: int | N
         row = longest_row(shape, config) * shape.cache_numbers * width
         yield Part("key-value cache", min(rows * row, max(CPU_CACHE, config.vote.num_votes * row)), "sampling")
     else:
-        cache = rows * _in_blocks(shape, config) * shape.cache_numbers * width
+        cache = rows * whole_blocks(longest_row(shape, config)) * shape.cache_numbers * width
         if gpu is not None:
             cache = min(cache, _room_for_cache(shape, config, gpu, width, copied))
         yield Part("key-value cache", cache, "always")
@@ -328,13 +334,13 @@ def _room_for_cache(shape: ModelShape, config: RunConfig, gpu: int, width: int, 
     update = sum(part.bytes for part in others) + (width * shape.parameters if copied else 0)
     held = PROCESS["cuda"] + update - sum(part.bytes for part in others if part.when == "updating")
     beside = (COMFORTABLE * gpu - PROCESS["cuda"]) / FRAGMENTATION["cuda"] - update
-    least = config.vote.num_votes * _in_blocks(shape, config) * shape.cache_numbers * width
+    least = config.vote.num_votes * whole_blocks(longest_row(shape, config)) * shape.cache_numbers * width
     return max(least, int(min(CACHE_SHARE * (gpu - held), beside)))
 
 
-def _in_blocks(shape: ModelShape, config: RunConfig) -> int:
-    """Tokens that a GPU's static cache makes room for per row."""
-    return -(-longest_row(shape, config) // BLOCK) * BLOCK
+def whole_blocks(tokens: int) -> int:
+    """The room that a static cache makes for so many tokens of a row."""
+    return -(-tokens // BLOCK) * BLOCK
 
 
 def _engine(shape: ModelShape, config: RunConfig) -> Iterator[Part]:

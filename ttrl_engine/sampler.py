@@ -53,6 +53,10 @@ class Rollout:
     finish: Finish
 
 
+DROPPED: Final = Rollout((), (), "dropped")
+"""One that was called off and whose tokens, if it had any, are not kept."""
+
+
 class Watcher(Protocol):
     """Sees rollouts as they end, so that they can be read while others still grow."""
 

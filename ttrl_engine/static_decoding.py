@@ -17,13 +17,12 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from ttrl_engine.decoding import PlainDecoder
+from ttrl_engine.memory import BLOCK as BLOCK
+from ttrl_engine.memory import whole_blocks as whole_blocks
 from ttrl_engine.out_of_memory import is_out_of_memory
 from ttrl_engine.row_cache import UnservableCacheError
 
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-BLOCK = 256
-"""Tokens that room is made for at a time, so that a slightly longer prompt finds its room; a multiple of what attention
-kernels ask of the rows of a mask."""
 
 
 def batch_bucket(rows: int) -> int:
@@ -38,11 +37,6 @@ def whole_batch(rows: int) -> int:
     if rows >= largest:
         return rows // largest * largest
     return max((bucket for bucket in BATCH_BUCKETS if bucket <= rows), default=0)
-
-
-def whole_blocks(tokens: int) -> int:
-    """The room that is made for so many tokens."""
-    return -(-tokens // BLOCK) * BLOCK
 
 
 def window_bucket(tokens: int) -> int:

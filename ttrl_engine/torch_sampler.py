@@ -16,8 +16,13 @@ from ttrl_engine.decoding import Part, Wave
 from ttrl_engine.drawing import uniforms
 from ttrl_engine.errors import RunError
 from ttrl_engine.generate_sampler import generate
+from ttrl_engine.memory import CACHE_SHARE as CACHE_SHARE
+from ttrl_engine.memory import CPU_CACHE as CPU_CACHE
+from ttrl_engine.memory import MAX_ROWS as MAX_ROWS
+from ttrl_engine.memory import whole_blocks
 from ttrl_engine.out_of_memory import MAYBE, is_out_of_memory
 from ttrl_engine.sampler import (
+    DROPPED,
     NO_WATCHER,
     OnProgress,
     Rollout,
@@ -26,16 +31,7 @@ from ttrl_engine.sampler import (
     ShouldStop,
     Watcher,
 )
-from ttrl_engine.static_decoding import StaticDecoder, whole_batch, whole_blocks
-
-# Rows that are decoded at once; more would not be faster.
-MAX_ROWS = 512
-
-# For the key-value cache: on a GPU of what is free, on a CPU in bytes.
-CACHE_SHARE = 0.4
-CPU_CACHE = 4 << 30
-
-DROPPED = Rollout((), (), "dropped")
+from ttrl_engine.static_decoding import StaticDecoder, whole_batch
 
 
 class TorchSampler:

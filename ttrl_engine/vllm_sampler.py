@@ -24,6 +24,7 @@ from ttrl_engine.models import resolve_source
 from ttrl_engine.policy import Policy
 from ttrl_engine.ranks import ALONE, Ranks
 from ttrl_engine.sampler import (
+    DROPPED,
     NO_WATCHER,
     Finish,
     OnProgress,
@@ -48,7 +49,6 @@ from ttrl_engine.vllm_engine import (
 
 # Of a GPU's memory where a model's sizes are not known, and on a CPU of the main memory.
 GPU_SHARE = 0.45
-DROPPED = Rollout((), (), "dropped")
 
 
 class VllmSampler:
